@@ -1,0 +1,32 @@
+# tfeffi: `make demo` and `make test` set up everything they need, then run.
+
+PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.10 python3,$(shell command -v $(p) 2>/dev/null)))
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-all lint lock clean
+
+demo: $(READY)
+	$(BIN)/tfeffi-sweep --config=configs/demo.py --workdir=runs/demo
+
+test: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lock:  # needs uv
+	uv pip compile --quiet --universal --python-version 3.10 requirements.in -o requirements.lock
+
+$(READY): requirements.lock setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf .venv runs build dist *.egg-info

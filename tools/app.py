@@ -1,0 +1,45 @@
+"""How every binary runs: absl flags, quiet TensorFlow, one line and exit code 2 on bad input."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported; a tool's own process
+
+from absl import app, flags
+
+from tfeffi.errors import BadInput
+
+
+def _fail(error: Exception) -> int:
+    name = os.path.basename(sys.argv[0]).removesuffix(".py")
+    first_line = " ".join(str(error).split())
+    print(f"{name}: {first_line}", file=sys.stderr)
+    return 2
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, OSError, AttributeError, SyntaxError) as error:
+        sys.exit(_fail(error))
+
+
+def run(main) -> None:
+    """Runs `main(argv)` as an absl app.
+
+    Args:
+        main: a function of the positional arguments; it raises BadInput for what the user can mend.
+    """
+
+    def guarded(argv):
+        if len(argv) > 1:
+            return _fail(BadInput(f'unexpected argument "{argv[1]}"; see --help'))
+        try:
+            return main(argv)
+        except BadInput as error:
+            return _fail(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+
+    app.run(guarded, flags_parser=_parse)
