@@ -1,0 +1,97 @@
+"""What a compression did: costs before and after, every layer changed, every layer left and why."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One layer that was changed.
+
+    Attributes:
+        layer: the name of the layer in the original model.
+        before: what it was: a number of channels, or a few words ("3×3, 64→128").
+        after: what it is now, in the same terms.
+    """
+
+    layer: str
+    before: int | str
+    after: int | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """One layer that was left alone, and the reason."""
+
+    layer: str
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The account of one compression.
+
+    Attributes:
+        method: "prune", "factorize", "separable", ...
+        before: `tfeffi.cost` of the original model.
+        after: `tfeffi.cost` of the result.
+        changed: the layers changed, in the order of the model.
+        skipped: the layers that the method could have met but left alone.
+        settings: the arguments of the call and what was chosen from them; JSON values.
+    """
+
+    method: str
+    before: Any
+    after: Any
+    changed: tuple[Change, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values; of the costs the totals, not the layers."""
+        return {
+            "method": self.method,
+            "before": _totals(self.before),
+            "after": _totals(self.after),
+            "changed": [dataclasses.asdict(change) for change in self.changed],
+            "skipped": [dataclasses.asdict(skipped) for skipped in self.skipped],
+            "settings": self.settings,
+        }
+
+    def table(self) -> str:
+        """The report as plain text: the costs and their ratios, then the layers."""
+        blocks = [self._costs()]
+        if self.changed:
+            rows = [(c.layer, str(c.before), str(c.after)) for c in self.changed]
+            blocks.append(_columns([("changed", "before", "after"), *rows]))
+        else:
+            blocks.append("nothing changed")
+        if self.skipped:
+            rows = [(s.layer, s.why) for s in self.skipped]
+            blocks.append(_columns([("left alone", "why"), *rows]))
+        return "\n\n".join(blocks)
+
+    def _costs(self) -> str:
+        rows = [(self.method, "before", "after", "ratio")]
+        before, after = _totals(self.before), _totals(self.after)
+        for kind, title in (("macs", "MACs"), ("params", "parameters"), ("bytes", "bytes")):
+            ratio = f"{before[kind] / after[kind]:.2f}×" if after[kind] else "-"
+            rows.append((title, f"{before[kind]:,}", f"{after[kind]:,}", ratio))
+        return _columns(rows, right=(1, 2, 3))
+
+
+def _totals(cost) -> dict[str, int]:
+    return {"macs": int(cost.macs), "params": int(cost.params), "bytes": int(cost.bytes)}
+
+
+def _columns(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
