@@ -1,0 +1,37 @@
+"""The five places at which a method may act on a training run."""
+
+from typing import Any
+
+
+class NoEffectWarning(UserWarning):
+    """A method found nothing to do."""
+
+
+class Method:
+    """Does nothing; subclass it and override what you need.
+
+    `run` is the `tfeffi.train.state.Run` of the training: its `model`, `optimizer`, `settings`,
+    `epoch`, `step` and the `scalars` that are logged. What a method keeps between epochs goes
+    through `state` and `restore`, so that a killed run resumes exactly.
+    """
+
+    def on_model(self, run) -> None:
+        """Once, before the optimizer is built; may replace `run.model`."""
+
+    def extra_loss(self, run):
+        """A scalar added to the loss, traced, float32; None adds nothing."""
+        return None
+
+    def on_gradients(self, run, gradients: list) -> list:
+        """Traced: the unscaled, reduced gradients of `run.model.trainable_variables`, in order."""
+        return gradients
+
+    def on_epoch_end(self, run) -> None:
+        """Eager, after validation; may replace `run.model` and `run.optimizer` together."""
+
+    def state(self) -> dict[str, Any]:
+        """What must survive a kill, as JSON values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave."""

@@ -1,0 +1,109 @@
+"""Checkpoints: one file, written whole, from which a killed run goes on bit for bit.
+
+It holds the model's architecture (a method may have changed it), every variable of model, optimizer,
+loss scale and epoch sums, the best weights so far, the counters and the methods' own state. The data
+order needs no state: it is a function of (seed, epoch, step).
+"""
+
+import hashlib
+import json
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+
+from tfeffi import files, layers
+from tfeffi.errors import BadInput
+from tfeffi.train import optimizers, schedules
+from tfeffi.train.state import Best, Run
+
+NAME = "checkpoint.npz"
+
+
+def fingerprint(run: Run) -> dict:
+    """What must be equal for a run to be resumed: settings, data, architecture, methods."""
+    architecture = hashlib.sha256(run.model.to_json().encode()).hexdigest()[:16]
+    data = [f"{d.name}:{d.split}:{len(d)}" for d in (run.train, run.validation) if d is not None]
+    methods = [type(m).__name__ for m in run.methods]
+    settings = run.settings.to_json()
+    del settings["checkpoint_seconds"]
+    return json.loads(
+        json.dumps({**settings, "data": data, "model": architecture, "methods": methods})
+    )
+
+
+def check_fingerprint(found: dict, wanted: dict, folder: pathlib.Path) -> None:
+    """Raises BadInput if the run in `folder` is another one; names what differs."""
+    for key in sorted(set(found) | set(wanted)):
+        if found.get(key) != wanted.get(key):
+            raise BadInput(
+                f'fit: "{folder}" holds another run: its {key} is {found.get(key)!r}, this one\'s is '
+                f"{wanted.get(key)!r}; name another workdir or remove that one"
+            )
+
+
+def save(run: Run, folder: pathlib.Path, identity: dict) -> None:
+    """Writes the checkpoint of `run` into `folder`, replacing the one before at once."""
+    header = {
+        "identity": identity,
+        "counters": run.counters(),
+        "model": run.model.to_json(),
+        "methods": [method.state() for method in run.methods],
+        "best": run.best and [run.best.value, run.best.epoch, run.best.model_json],
+    }
+    best = run.best.arrays if run.best else []
+    arrays = {f"variable_{i}": np.asarray(v) for i, v in enumerate(run.variables)}
+    arrays |= {f"best_{i}": a for i, a in enumerate(best)}
+    with files.replacing(folder / NAME) as temporary:
+        np.savez(temporary, header=np.array(json.dumps(header)), **arrays)
+
+
+def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
+    """Brings `run` to the state of the checkpoint in `folder`; False if there is none.
+
+    Raises:
+        BadInput: the checkpoint cannot be read, or belongs to another run.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return False
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            stored = {key: archive[key] for key in archive.files}
+        header = json.loads(str(stored.pop("header")))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BadInput(f'fit: checkpoint "{path}" cannot be read ({error}); remove it') from error
+    check_fingerprint(header["identity"], identity, folder)
+    if header["model"] != run.model.to_json():
+        _take_model(run, header["model"])
+    for method, state in zip(run.methods, header["methods"], strict=True):
+        method.restore(state)
+    for name, value in header["counters"].items():
+        setattr(run, name, value)
+    for i, variable in enumerate(run.variables):
+        variable.assign(stored[f"variable_{i}"])
+    if header["best"]:
+        arrays = [stored[f"best_{i}"] for i in range(sum(k.startswith("best_") for k in stored))]
+        run.best = Best(*header["best"], arrays)
+    return True
+
+
+def model_from_json(text: str, fuse: bool) -> keras.Model:
+    """The model of a checkpoint, with fused batch normalization if the run uses it."""
+    model = keras.models.model_from_json(text)
+    return layers.fuse_batch_normalization(model) if fuse else model
+
+
+def _take_model(run: Run, text: str) -> None:
+    """Gives the run the model that a method had made, and an optimizer bound to it."""
+    with run.strategy.scope():
+        run.model = model_from_json(text, run.settings.fuse_batch_normalization)
+        run.optimizer = make_optimizer(run)
+
+
+def make_optimizer(run: Run) -> keras.optimizers.Optimizer:
+    """The optimizer of the run's settings, bound to its present model."""
+    s = run.settings
+    schedule = schedules.build(s.schedule, s.learning_rate, s.epochs, run.steps_per_epoch)
+    return optimizers.build(s.optimizer, schedule, run.model)

@@ -1,0 +1,148 @@
+"""A config file as an experiment: replicates of one training, and their row in `result.json`.
+
+    config.name       what the row is called
+    config.seed       of the first replicate; the others count up from it
+    config.replicates how many
+    config.data       {name, train, test, validation?, data_dir?, image_size?}   TFDS splits
+    config.model      {name, ...}     a file of tfeffi/models and the arguments of its build
+    config.train      the fields of `tfeffi.train.Settings`
+    config.methods    [{name, ...}]   folders of tfeffi/methods, in order
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from tfeffi import data, files, methods, models
+from tfeffi.analysis.cost import cost
+from tfeffi.errors import BadInput, near
+from tfeffi.study.results import Result
+from tfeffi.train.evaluation import evaluate
+from tfeffi.train.loop import Trained, fit
+from tfeffi.train.settings import Settings
+
+SECTIONS = ("name", "seed", "replicates", "data", "model", "train", "methods")
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The images of an experiment."""
+
+    train: data.Images
+    validation: data.Images | None
+    test: data.Images
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config (ConfigDict or mapping) as plain, complete values; BadInput if a section is off."""
+    values = dict(config.to_dict() if hasattr(config, "to_dict") else config)
+    for key in ("name", "data", "model", "train"):
+        if key not in values:
+            raise BadInput(f'config: section "{key}" is missing; a config has {", ".join(SECTIONS)}')
+    for key in ("data", "model"):
+        if "name" not in values[key]:
+            raise BadInput(f'config: section "{key}" needs a "name"')
+    values = {"seed": 0, "replicates": 1, "methods": ()} | values
+    if values["replicates"] < 1:
+        raise BadInput(f"config: replicates={values['replicates']} must be at least 1")
+    return values
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """How a run names itself: its config's name and the first digits of its config's hash."""
+    text = json.dumps(plain(config), sort_keys=True, default=str)
+    return f"{config['name']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def load_splits(section: Mapping[str, Any]) -> Splits:
+    """The images of `config.data`."""
+    rest = dict(section)
+    name = rest.pop("name")
+    splits = {key: rest.pop(key, None) for key in ("train", "validation", "test")}
+    for key in rest:
+        if key not in ("data_dir", "image_size"):
+            known = ["train", "validation", "test", "data_dir", "image_size"]
+            raise BadInput(f'config.data: unknown key "{key}"; {near(key, known)}')
+    loaded = {k: data.load(name, s, **rest) for k, s in splits.items() if s}
+    for key in ("train", "test"):
+        if key not in loaded:
+            raise BadInput(f'config.data: no "{key}" split')
+    return Splits(loaded["train"], loaded.get("validation"), loaded["test"])
+
+
+def build_model(section: Mapping[str, Any], images: data.Images) -> keras.Model:
+    """The model of `config.model`, for images like these."""
+    rest = dict(section)
+    if "num_classes" not in rest and not rest["name"].endswith("autoencoder"):
+        rest["num_classes"] = images.num_classes
+    return models.build(rest.pop("name"), input_shape=images.images.shape[1:], **rest)
+
+
+def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = True) -> Result:
+    """Trains every replicate of a config and writes `workdir/result.json`.
+
+    Args:
+        config: as above.
+        workdir: replicate r trains in `workdir/replicate_r`; what is finished there is not repeated.
+        verbose: whether progress is shown.
+
+    Returns:
+        The result, one row.
+
+    Raises:
+        BadInput: a config, data set or model that cannot be used.
+    """
+    config, workdir = plain(config), pathlib.Path(workdir)
+    splits = load_splits(config["data"])
+    trained = [
+        train_replicate(config, splits, workdir / f"replicate_{r}", config["seed"] + r, verbose)
+        for r in range(config["replicates"])
+    ]
+    files.write_json(workdir / "config.json", json.loads(json.dumps(config, default=str)))
+    result = Result.new(config["name"])
+    result.add_row(name=config["name"], **measure(trained, splits.test, config["train"]))
+    result.write(workdir / "result.json")
+    return result
+
+
+def train_replicate(
+    config: Mapping[str, Any], splits: Splits, workdir: pathlib.Path, seed: int, verbose: bool = True
+) -> Trained:
+    """Builds and trains the model of one seed."""
+    settings = Settings.from_mapping({**config["train"], "seed": seed})
+    keras.utils.set_random_seed(seed)
+    model = build_model(config["model"], splits.train)
+    chosen = [methods.build(**spec) for spec in config["methods"]]
+    return fit(
+        model, splits.train, splits.validation, settings, methods=chosen, workdir=workdir,
+        verbose=verbose,
+    )  # fmt: skip
+
+
+def measure(
+    trained: list[Trained], test: data.Images, settings: Mapping[str, Any]
+) -> dict[str, float]:
+    """The row of a list of replicates: test accuracy (or loss) and what it cost, mean and spread."""
+    loss = settings.get("loss", "cross_entropy")
+    scores = [evaluate(t.model, test, loss) for t in trained]
+    counted = cost(trained[0].model)
+    columns = {
+        "train_seconds": [t.train_seconds for t in trained],
+        "compile_seconds": [t.compile_seconds for t in trained],
+        **{key: [s[key] for s in scores] for key in scores[0]},
+    }
+    row = {"n": len(trained), "epochs": len(trained[0].history)}
+    for key, values in columns.items():
+        row[f"{key}_mean"] = statistics.fmean(values)
+        if len(values) > 1:
+            row[f"{key}_std"] = statistics.stdev(values)
+    return row | {
+        "train_macs": trained[0].train_macs, "params": counted.params, "macs": counted.macs,
+        "bytes": counted.bytes, "peak_memory_mb": max(t.peak_memory_mb for t in trained),
+    }  # fmt: skip

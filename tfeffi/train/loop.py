@@ -1,0 +1,311 @@
+"""The training loop, from top to bottom.
+
+Time is counted in three drawers: `compile_seconds` (building, tracing, the first step), `seconds`
+(steps and their input pipeline), and what is in neither (validation, checkpoints).
+"""
+
+import dataclasses
+import json
+import pathlib
+import resource
+import time
+import warnings
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tfeffi import files, layers
+from tfeffi.analysis.cost import cost
+from tfeffi.data import Images, pipeline
+from tfeffi.errors import BadInput
+from tfeffi.methods import Method
+from tfeffi.train import checkpoint, losses, precision, step
+from tfeffi.train.evaluation import Evaluator
+from tfeffi.train.progress import Reporter
+from tfeffi.train.settings import MONITORS, Settings, make_augment
+from tfeffi.train.state import Best, Run, Totals
+
+STUCK_AT = 20  # skipped float16 steps in a row at the smallest scale: nothing will mend that
+LOOK_SECONDS = 0.5  # between two looks at the sums that live where the steps run
+
+
+class Diverged(BadInput):
+    """The loss stopped being a finite number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What `fit` returns.
+
+    `model` computes in float32 with plain Keras layers. `history` has a row an epoch. Seconds count
+    training steps; compiling is apart. `train_macs` is 3 × forward MACs × images seen.
+    """
+
+    model: keras.Model
+    history: list[dict[str, float]]
+    train_seconds: float
+    compile_seconds: float
+    train_macs: int
+    best_epoch: int
+    peak_memory_mb: float
+
+
+def fit(
+    model: keras.Model,
+    train: Images,
+    validation: Images | None = None,
+    settings: Settings | None = None,
+    *,
+    methods: Sequence[Method] = (),
+    workdir: str | pathlib.Path | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    verbose: bool = True,
+) -> Trained:
+    """Trains a model on images.
+
+    Args:
+        model: a built functional or sequential model, float32 images (n, h, w, c) in [0, 1] to
+            logits (n, classes), probabilities, or images. It is not changed.
+        train, validation: the images; batches that do not fill up are dropped from `train` only.
+        settings: how; the defaults of `Settings` if None.
+        methods: what acts on the run, in this order.
+        workdir: where checkpoint, TensorBoard, `history.json` and `model.keras` go. A run that was
+            killed resumes there, a finished one is read back, another run's folder is refused.
+        strategy: a `tf.distribute` strategy; the default one if None.
+        verbose: whether progress is shown on standard error.
+
+    Returns:
+        The trained model and the record of its training.
+
+    Raises:
+        BadInput: settings, data and model that do not fit together.
+        Diverged: a loss that is not finite; names the step and the learning rate.
+
+    Example:
+        images = tfeffi.data.load("fashion_mini", "train")
+        model = tfeffi.models.build("mnist_classifier", input_shape=(28, 28, 1), num_classes=10)
+        trained = fit(model, images, settings=Settings(epochs=2, batch_size=64))
+    """
+    settings = settings or Settings()
+    strategy = strategy or tf.distribute.get_strategy()
+    folder = pathlib.Path(workdir) if workdir else None
+    _check(model, train, validation, settings, strategy)
+
+    started = time.perf_counter()
+    run = _begin(model, train, validation, settings, tuple(methods), strategy)
+    identity = checkpoint.fingerprint(run)
+    if folder and (finished := read_finished(folder, identity)):
+        return finished
+    resumed = bool(folder) and checkpoint.restore(run, folder, identity)
+    train_step = _CompiledStep(run)
+    evaluate = Evaluator(run.model, settings.loss)
+    run.compile_seconds += time.perf_counter() - started
+
+    with Reporter(run, folder, verbose) as reporter:
+        if resumed:
+            reporter.say(f"resuming at epoch {run.epoch + 1}, step {run.step}")
+        while run.epoch < settings.epochs and not _should_stop(run):
+            _run_epoch(run, train_step, reporter, folder, identity)
+            if evaluate.model is not run.model:
+                evaluate = Evaluator(run.model, settings.loss)
+            _end_epoch(run, evaluate, reporter)
+            for method in methods:
+                method.on_epoch_end(run)
+            if train_step.model is not run.model:
+                started = time.perf_counter()
+                train_step = _CompiledStep(run)
+                run.compile_seconds += time.perf_counter() - started
+            if folder:
+                checkpoint.save(run, folder, identity)
+
+    trained = _finish(run)
+    if folder:
+        _write(trained, folder, identity)
+    return trained
+
+
+# ---------------------------------------------------------------- before
+
+
+def _check(model, train, validation, settings, strategy) -> None:
+    if not isinstance(model, keras.Model) or not model.built or not model.inputs:
+        raise BadInput("fit: the model must be a built functional or sequential keras.Model")
+    if settings.batch_size > len(train):
+        raise BadInput(
+            f"fit: batch_size={settings.batch_size} is larger than the {len(train)} training images"
+        )
+    if settings.batch_size % strategy.num_replicas_in_sync:
+        raise BadInput(
+            f"fit: batch_size={settings.batch_size} does not divide over "
+            f"{strategy.num_replicas_in_sync} replicas"
+        )
+    if settings.early_stopping and validation is None:
+        raise BadInput("fit: early_stopping needs validation images")
+    for data in (train, validation):
+        if data is not None:
+            shape = data.images.shape[1:]
+            losses.check_outputs(model, settings.loss, shape, data.num_classes)
+
+
+def _begin(model, train, validation, settings, methods, strategy) -> Run:
+    """The run before its first step: the model in its precision, methods applied, optimizer bound."""
+    with strategy.scope():
+        working = precision.recast(model, settings.precision)
+        scale = precision.loss_scale_for(settings.precision, settings.loss_scale)
+        run = Run(working, settings, train, validation, methods, strategy, scale, Totals())
+        for method in methods:
+            method.on_model(run)
+        if settings.fuse_batch_normalization:
+            run.model = layers.fuse_batch_normalization(run.model)
+        run.optimizer = checkpoint.make_optimizer(run)
+    return run
+
+
+class _CompiledStep:
+    """The traced step of a run's present model, warmed up: compiling is over when this returns."""
+
+    def __init__(self, run: Run):
+        self.model, self._step = run.model, step.build(run)
+        before = [tf.identity(tf.convert_to_tensor(v)) for v in run.variables]
+        for images, labels in _batches(run).take(1):
+            self._step(images, labels)
+        for variable, value in zip(run.variables, before, strict=True):
+            variable.assign(value)
+
+    def __call__(self, images, labels) -> None:
+        self._step(images, labels)
+
+
+# ---------------------------------------------------------------- an epoch
+
+
+def _batches(run: Run):
+    """The batches of the present epoch from the present step on; distributed over replicas."""
+    s = run.settings
+    batches = pipeline(
+        run.train, s.batch_size, training=True, seed=s.seed, epoch=run.epoch,
+        start_step=run.epoch_step % run.steps_per_epoch, augment=make_augment(s.augment),
+    )  # fmt: skip
+    if run.strategy.num_replicas_in_sync > 1:
+        return run.strategy.experimental_distribute_dataset(batches)
+    return batches
+
+
+def _run_epoch(run: Run, train_step, reporter: Reporter, folder, identity) -> None:
+    """Takes the steps that the epoch still has, looking up now and then to report and save."""
+    s = run.settings
+    looked = saved = time.perf_counter()
+    first_step, macs = run.step, 3 * cost(run.model).macs
+    begun = looked
+    if run.epoch_step >= run.steps_per_epoch:  # killed between the last step and the epoch's end
+        return
+    for images, labels in _batches(run):
+        train_step(images, labels)
+        run.step, run.epoch_step = run.step + 1, run.epoch_step + 1
+        run.train_macs += macs * s.batch_size
+        now = time.perf_counter()
+        if now - looked < LOOK_SECONDS and run.epoch_step < run.steps_per_epoch:
+            continue
+        run.seconds, looked = run.seconds + now - looked, now
+        _stop_if_diverged(run)
+        reporter.step((run.step - first_step) * s.batch_size / (now - begun))
+        if folder and now - saved >= s.checkpoint_seconds:
+            checkpoint.save(run, folder, identity)
+            looked = saved = time.perf_counter()
+
+
+def _stop_if_diverged(run: Run) -> None:
+    if (bad := int(run.totals.bad_step)) >= 0:
+        rate = run.optimizer.learning_rate
+        raise Diverged(
+            f"fit: the loss is not finite at step {bad} (epoch {run.epoch + 1}), learning rate "
+            f"{float(rate):g}; lower the learning rate, warm up longer, or check the data"
+        )
+    scale = run.loss_scale
+    if isinstance(scale, precision.LossScale) and int(scale.stuck_steps) >= STUCK_AT:
+        raise Diverged(
+            f"fit: {STUCK_AT} float16 steps in a row overflowed at loss scale {float(scale.scale):g} "
+            f"(step {run.step}, learning rate {run.learning_rate:g}); use mixed_bfloat16 or float32"
+        )
+
+
+def _end_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
+    """Closes the epoch: its row of the history, validation, the best weights."""
+    s = run.settings
+    images = run.steps_per_epoch * s.batch_size
+    earlier = run.history[-1]["seconds"] if run.history else 0.0
+    row = {"epoch": run.epoch + 1, "loss": float(run.totals.loss) / run.steps_per_epoch}
+    if s.loss == "cross_entropy":
+        row["accuracy"] = int(run.totals.correct) / images
+    if run.validation is not None and (
+        (run.epoch + 1) % s.evaluate_every == 0 or run.epoch + 1 == s.epochs
+    ):
+        row |= {f"validation_{k}": v for k, v in evaluate(run.validation).items()}
+    row |= {"learning_rate": run.learning_rate, "seconds": run.seconds, "train_macs": run.train_macs}
+    row["images_per_second"] = images / max(run.seconds - earlier, 1e-9)
+    if isinstance(run.loss_scale, precision.LossScale):
+        row["loss_scale"] = float(run.loss_scale.scale)
+        row["skipped_steps"] = int(run.loss_scale.skipped_steps)
+    run.history.append(row | run.scalars)
+    run.epoch, run.epoch_step, run.scalars = run.epoch + 1, 0, {}
+    run.totals.reset()
+    _remember_best(run, row.get(s.monitor))
+    reporter.epoch(run.history[-1], run.seconds / run.step * (s.epochs * run.steps_per_epoch - run.step))
+
+
+def _remember_best(run: Run, value: float | None) -> None:
+    if run.settings.early_stopping is None or value is None:
+        return
+    sign = MONITORS[run.settings.monitor]
+    if run.best is None or sign * value > sign * run.best.value:
+        arrays = [v.numpy() for v in run.model.variables]
+        run.best = Best(value, run.epoch, run.model.to_json(), arrays)
+
+
+def _should_stop(run: Run) -> bool:
+    patience = run.settings.early_stopping
+    return bool(patience and run.best and run.epoch - run.best.epoch >= patience)
+
+
+# ---------------------------------------------------------------- after
+
+
+def _finish(run: Run) -> Trained:
+    """The best weights if early stopping kept them, in float32 and plain Keras layers."""
+    model, epoch = run.model, run.epoch
+    if run.best:
+        epoch = run.best.epoch
+        if run.best.model_json != model.to_json():
+            model = checkpoint.model_from_json(run.best.model_json, fuse=False)
+        for variable, value in zip(model.variables, run.best.arrays, strict=True):
+            variable.assign(value)
+    with tf.distribute.get_strategy().scope():
+        made = precision.recast(model, "float32")
+    return Trained(
+        made, run.history, run.seconds, run.compile_seconds, run.train_macs, epoch,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )  # fmt: skip
+
+
+def _write(trained: Trained, folder: pathlib.Path, identity: dict) -> None:
+    """Model and history first, then the record that makes the run finished, then no checkpoint."""
+    with files.replacing(folder / "model.keras") as temporary:
+        trained.model.save(temporary)
+    files.write_json(folder / "history.json", {"rows": trained.history})
+    record = {k: v for k, v in vars(trained).items() if k not in ("model", "history")}
+    files.write_json(folder / "trained.json", {"identity": identity, **record})
+    (folder / checkpoint.NAME).unlink(missing_ok=True)
+
+
+def read_finished(folder: pathlib.Path, identity: dict) -> Trained | None:
+    """The finished run in `folder`, or None; BadInput if it is another one's."""
+    if not (folder / "trained.json").exists():
+        return None
+    record = json.loads((folder / "trained.json").read_text())
+    checkpoint.check_fingerprint(record.pop("identity"), identity, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = keras.models.load_model(folder / "model.keras", compile=False)
+    history = json.loads((folder / "history.json").read_text())["rows"]
+    return Trained(model=model, history=history, **record)

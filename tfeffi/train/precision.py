@@ -1,0 +1,149 @@
+"""Precision: a model recast to 16-bit compute, and the loss scale that float16 needs.
+
+Micikevicius et al. 2017, "Mixed Precision Training": variables stay float32 (the master weights),
+activations and gradients are 16 bits wide, the loss is multiplied by a scale S so that small
+gradients do not underflow, gradients are divided by S in float32, and a step whose gradients are
+not finite is skipped. bfloat16 has float32's exponent and needs no scale.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import tensorflow as tf
+
+MIN_SCALE, MAX_SCALE = 1.0, 2.0**24
+
+
+def recast(model: keras.Model, precision: str) -> keras.Model:
+    """The same model, weights included, computing in another precision.
+
+    The layers that make the outputs, back to the last one with weights, compute in float32, so
+    logits and loss are float32. BatchNormalization comes back as Keras's own layer.
+
+    Args:
+        model: a built functional or sequential model.
+        precision: a Keras dtype policy, e.g. `"mixed_bfloat16"`.
+
+    Returns:
+        A new model with the same layer names and float32 variables.
+    """
+    exact = _float32_layers(model) if precision != "float32" else set()
+
+    def clone(layer):
+        serialized = keras.layers.serialize(layer)
+        serialized["config"]["dtype"] = "float32" if layer.name in exact else precision
+        return keras.layers.deserialize(serialized)
+
+    made = keras.models.clone_model(model, clone_function=clone)
+    copy_variables(model, made)
+    for old, new in zip(model.layers, made.layers, strict=True):
+        new.trainable = old.trainable
+    return made
+
+
+def copy_variables(source: keras.Model, target: keras.Model) -> None:
+    """Assigns every variable (weights, statistics, random states) of one model to its twin."""
+    for old, new in zip(source.variables, target.variables, strict=True):
+        new.assign(old.value)
+
+
+def _float32_layers(model: keras.Model) -> set[str]:
+    """Names of the output layers and of what feeds them, back to the nearest layers with weights."""
+    wanted, names = list(model.outputs), set()
+    makers = {id(t): layer for layer in model.layers for t in _outputs_of(layer)}
+    while wanted:
+        layer = makers.get(id(wanted.pop()))
+        if layer is None or layer.name in names:
+            continue
+        names.add(layer.name)
+        if not layer.weights and not isinstance(layer, keras.layers.InputLayer):
+            wanted += tf.nest.flatten(layer.input)
+    return names
+
+
+def _outputs_of(layer: keras.layers.Layer) -> list:
+    try:
+        return tf.nest.flatten(layer.output)
+    except (AttributeError, ValueError):  # shared: called more than once, so no single output
+        return []
+
+
+class LossScale:
+    """The factor that keeps float16 gradients out of the underflow, and the count of skipped steps.
+
+    A finite step counts; `growth_steps` of them in a row double the scale. A step with a gradient
+    that is not finite is skipped whole (weights, slots and schedule unchanged), halves the scale and
+    starts the count again. The scale stays within [1, 2²⁴].
+
+    Args:
+        initial: the first scale.
+        dynamic: whether it moves; a static scale still skips steps that overflowed.
+        growth_steps: finite steps before it doubles (2000 as in Keras and NVIDIA's Apex).
+    """
+
+    def __init__(self, initial: float = 2.0**15, dynamic: bool = True, growth_steps: int = 2000):
+        self.dynamic, self.growth_steps = dynamic, growth_steps
+        self.scale = tf.Variable(min(max(float(initial), MIN_SCALE), MAX_SCALE), trainable=False)
+        self.good_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.skipped_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.stuck_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [self.scale, self.good_steps, self.skipped_steps, self.stuck_steps]
+
+    def multiply(self, loss: tf.Tensor) -> tf.Tensor:
+        """loss · S."""
+        return loss * self.scale
+
+    def divide(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """gradients / S, in float32; exact for a scale that is a power of two."""
+        return [tf.cast(g, tf.float32) / self.scale for g in gradients]
+
+    def step(self, gradients: Sequence[tf.Tensor], update: Callable[[], None]) -> None:
+        """Calls `update` if every gradient is finite, else skips; then moves the scale. Traced."""
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+        tf.cond(finite, lambda: self._accept(update), self._skip)
+
+    def _accept(self, update):
+        update()
+        good = self.good_steps + 1
+        grow = tf.logical_and(good >= self.growth_steps, self.dynamic)
+        self.scale.assign(tf.where(grow, tf.minimum(self.scale * 2.0, MAX_SCALE), self.scale))
+        self.good_steps.assign(tf.where(grow, tf.zeros_like(good), good))
+        self.stuck_steps.assign(0)
+        return True
+
+    def _skip(self):
+        at_floor = self.scale <= MIN_SCALE if self.dynamic else True
+        self.stuck_steps.assign(tf.where(at_floor, self.stuck_steps + 1, self.stuck_steps))
+        if self.dynamic:
+            self.scale.assign(tf.maximum(self.scale / 2.0, MIN_SCALE))
+        self.good_steps.assign(0)
+        self.skipped_steps.assign_add(1)
+        return False
+
+
+class NoScale:
+    """What float32 and bfloat16 use in place of a `LossScale`: nothing is scaled, no step skipped."""
+
+    variables: tuple = ()
+
+    def multiply(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss itself."""
+        return loss
+
+    def divide(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The gradients themselves."""
+        return list(gradients)
+
+    def step(self, gradients: Sequence[tf.Tensor], update: Callable[[], None]) -> None:
+        """Always updates."""
+        update()
+
+
+def loss_scale_for(precision: str, setting: str | float) -> LossScale | NoScale:
+    """The loss scale of a run: `setting` is `"dynamic"` or a factor, and matters for float16 only."""
+    if precision != "mixed_float16":
+        return NoScale()
+    return LossScale() if setting == "dynamic" else LossScale(float(setting), dynamic=False)

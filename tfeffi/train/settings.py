@@ -1,0 +1,116 @@
+"""Every knob of a training run in one frozen record, checked before anything is built."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tfeffi.data import Augment
+from tfeffi.errors import BadInput, near
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+LOSSES = ("cross_entropy", "reconstruction")
+MONITORS = {"validation_accuracy": 1, "validation_loss": -1}  # 1: larger is better
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images per step, over all replicas of the strategy.
+        learning_rate: the peak of the schedule.
+        optimizer: `{"name": "sgd" | "adam" | "adamw", ...}` and Keras's own arguments.
+        schedule: `{"name": "constant" | "step" | "cosine" | "warm_restarts" | "triangular", ...}`;
+            see `tfeffi.train.schedules.build`. `warmup_epochs` may stand in any of them.
+        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"` (float32 master weights).
+        loss_scale: `"dynamic"` or a fixed factor; used by mixed_float16 only.
+        loss: `"cross_entropy"` on integer labels, or `"reconstruction"`: the mean squared error
+            between output and input image.
+        label_smoothing: in [0, 1): the true class gets 1 − s, and s is spread over all classes.
+        l1, l2: the loss gains l1·Σ|w| + l2·Σw² over kernels (not biases, not normalization).
+        augment: `{"crop": pixels, "flip": bool, "translate": pixels}`.
+        early_stopping: epochs without a better `monitor` before the run ends with its best weights.
+        monitor: `"validation_accuracy"` or `"validation_loss"`.
+        evaluate_every: epochs between two looks at the validation images.
+        fuse_batch_normalization: run BatchNormalization through TensorFlow's fused kernel.
+        checkpoint_seconds: at most so many seconds of work are lost when a run is killed.
+        seed: data order, augmentation and whatever methods draw.
+
+    Raises:
+        BadInput: a value out of its range; the message names it.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 0.05
+    optimizer: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: {"name": "sgd", "momentum": 0.9, "nesterov": True}
+    )
+    schedule: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "cosine"})
+    precision: str = "float32"
+    loss_scale: str | float = "dynamic"
+    loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    augment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    early_stopping: int | None = None
+    monitor: str = "validation_accuracy"
+    evaluate_every: int = 1
+    fuse_batch_normalization: bool = True
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "evaluate_every"):
+            _demand(isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
+                    name, getattr(self, name), "a whole number of at least 1")  # fmt: skip
+        _demand(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        for name in ("l1", "l2", "checkpoint_seconds"):
+            _demand(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _demand(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "in [0, 1)")
+        _choose("precision", self.precision, PRECISIONS)
+        _choose("loss", self.loss, LOSSES)
+        _choose("monitor", self.monitor, MONITORS)
+        if self.early_stopping is not None:
+            _demand(self.early_stopping >= 1, "early_stopping", self.early_stopping, "1 epoch or more")
+        if self.loss_scale != "dynamic":
+            _demand(isinstance(self.loss_scale, int | float) and self.loss_scale >= 1,
+                    "loss_scale", self.loss_scale, '"dynamic" or a factor of at least 1')  # fmt: skip
+        make_augment(self.augment)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
+        """Builds Settings from a config's `train` section; an unknown key is BadInput."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise BadInput(f'train settings: unknown key "{key}"; {near(key, known)}')
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise BadInput(f"train settings: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return {k: dict(v) if isinstance(v, Mapping) else v for k, v in vars(self).items()}
+
+
+def make_augment(values: Mapping[str, Any]) -> Augment:
+    """`settings.augment` as the data room's record; an unknown key is BadInput."""
+    known = [field.name for field in dataclasses.fields(Augment)]
+    for key in values:
+        if key not in known:
+            raise BadInput(f'train setting augment: unknown key "{key}"; {near(key, known)}')
+    return Augment(**values)
+
+
+def _demand(holds: bool, name: str, value: Any, wanted: str) -> None:
+    if not holds:
+        raise BadInput(f"train setting {name}={value!r} must be {wanted}")
+
+
+def _choose(name: str, value: Any, known) -> None:
+    if value not in known:
+        raise BadInput(f'train setting {name}="{value}" is not known; {near(str(value), known)}')

@@ -1,0 +1,99 @@
+"""The state of a training run: what methods may look at and change, and what a checkpoint keeps."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfeffi.data import Images
+from tfeffi.methods import Method
+from tfeffi.train.precision import LossScale, NoScale
+from tfeffi.train.settings import Settings
+
+
+@dataclasses.dataclass
+class Best:
+    """The best weights so far, and the model they fit (a method may have changed it since)."""
+
+    value: float
+    epoch: int
+    model_json: str
+    arrays: list[np.ndarray]
+
+
+class Totals:
+    """Sums over the steps of the current epoch, kept where the steps run."""
+
+    def __init__(self):
+        self.loss = tf.Variable(0.0, trainable=False, dtype=tf.float64)
+        self.correct = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.steps = tf.Variable(0, trainable=False, dtype=tf.int64)  # since the start of training
+        self.bad_step = tf.Variable(-1, trainable=False, dtype=tf.int64)  # first loss not finite
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [self.loss, self.correct, self.steps, self.bad_step]
+
+    def add(self, loss, correct) -> None:
+        """Adds one step. Traced; called across replicas."""
+        self.loss.assign_add(tf.cast(loss, tf.float64))
+        self.correct.assign_add(correct)
+        self.steps.assign_add(1)
+        bad = tf.logical_and(self.bad_step < 0, tf.logical_not(tf.math.is_finite(loss)))
+        self.bad_step.assign(tf.where(bad, self.steps, self.bad_step))
+
+    def reset(self) -> None:
+        """Starts an epoch."""
+        self.loss.assign(0.0)
+        self.correct.assign(0)
+
+
+@dataclasses.dataclass
+class Run:
+    """One training run.
+
+    `step` counts finished steps since the start of training, `epoch_step` since the start of the
+    epoch, `epoch` finished epochs. `scalars` is what methods want logged with the epoch.
+    """
+
+    model: keras.Model
+    settings: Settings
+    train: Images
+    validation: Images | None
+    methods: tuple[Method, ...]
+    strategy: tf.distribute.Strategy
+    loss_scale: LossScale | NoScale
+    totals: Totals
+    optimizer: keras.optimizers.Optimizer | None = None
+    epoch: int = 0
+    epoch_step: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    train_macs: int = 0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    scalars: dict[str, float] = dataclasses.field(default_factory=dict)
+    best: Best | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train) // self.settings.batch_size
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.learning_rate)
+
+    @property
+    def variables(self) -> list:
+        """Everything that a step changes."""
+        return [
+            *self.model.variables, *self.optimizer.variables, *self.loss_scale.variables,
+            *self.totals.variables,
+        ]  # fmt: skip
+
+    def counters(self) -> dict[str, Any]:
+        """The plain numbers of the run, for a checkpoint."""
+        names = ("epoch", "epoch_step", "step", "seconds", "compile_seconds", "train_macs")
+        return {name: getattr(self, name) for name in (*names, "history")}
