@@ -1,0 +1,123 @@
+"""Runs .tflite files with LiteRT in a process of their own: a model that aborts it is reported."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfeffi.export import flatbuffer
+from tfeffi.export.flatbuffer import ModelError
+
+_EXECUTE = pathlib.Path(__file__).with_name("execute.py")
+_UNRESOLVED = re.compile(r"unresolved custom op: (.+?)(?:\.? See |\.|$)")
+
+
+def run(
+    path: str | os.PathLike,
+    inputs: np.ndarray | Mapping[str, np.ndarray],
+    *,
+    threads: int | None = None,
+    batch_size: int = 64,
+    divide_by: float | None = None,
+    timeout: float = 900.0,
+) -> dict[str, np.ndarray]:
+    """Runs a .tflite over all rows of the inputs.
+
+    Args:
+        path: the file.
+        inputs: for one input an array (n, ...) of real numbers, for several one by name. They are
+            quantized for a quantized input, by its own scale and zero point.
+        threads: of LiteRT; default all cores.
+        batch_size: rows at once if the model's batch is dynamic; else its own batch is used.
+        divide_by: integer arrays are divided by this, a batch at a time (255 for images in [0, 1]).
+        timeout: seconds until the run is given up.
+
+    Returns:
+        The outputs (n, ...) by name, as real numbers, in the order of the model.
+
+    Raises:
+        ModelError: the file is missing, damaged, needs what LiteRT does not have, or aborts it.
+
+    Example:
+        logits = next(iter(run("m.tflite", images.astype("float32") / 255).values()))
+    """
+    flatbuffer.read(path)
+    if not isinstance(inputs, Mapping):
+        inputs = {"": inputs}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: os.path.join(folder, f"in_{i}.npy") for i, name in enumerate(inputs)}
+        for name, file in files.items():
+            np.save(file, inputs[name])
+        request = {
+            "model": os.path.abspath(path), "inputs": files, "outputs": folder, "batch": batch_size,
+            "threads": threads or os.cpu_count() or 1, "divide_by": divide_by,
+        }  # fmt: skip
+        names = call(_EXECUTE, request, path, timeout)["outputs"]
+        return {name: np.load(os.path.join(folder, f"{i}.npy")) for i, name in enumerate(names)}
+
+
+def call(script: pathlib.Path, request: dict, model: str | os.PathLike, timeout: float) -> dict:
+    """Runs a stand-alone script that answers a JSON request by a JSON line.
+
+    Args:
+        script: it imports nothing of tfeffi.
+        request: its only argument.
+        model: the .tflite that it is about, for the message.
+        timeout: seconds.
+
+    Returns:
+        Its answer.
+
+    Raises:
+        ModelError: it answered {"error": ...}, was killed, or did not finish.
+    """
+    command = [sys.executable, str(script), json.dumps(request)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f'"{model}" did not finish within {timeout:g} s') from error
+    if done.returncode < 0:
+        raise ModelError(
+            f'"{model}" made LiteRT abort ({_signal_name(-done.returncode)}); it is damaged, or hits '
+            f"a defect of the engine: export it again{_last_line(done.stderr)}"
+        )
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        raise ModelError(
+            f'"{model}": LiteRT gave no answer (exit {done.returncode}){_last_line(done.stderr)}'
+        ) from error
+    if "error" in answer:
+        raise ModelError(explain(model, answer["error"]))
+    return answer
+
+
+def explain(model: str | os.PathLike, error: str) -> str:
+    """One line for what LiteRT said about a model."""
+    if unresolved := _UNRESOLVED.search(error):
+        return (
+            f'"{model}" needs the custom operator "{unresolved[1]}", which LiteRT does not have; '
+            f"convert it with builtin operators only"
+        )
+    if "not a valid Flatbuffer" in error:
+        return f'"{model}" is damaged or cut short; export it again'
+    return f'LiteRT cannot run "{model}": {error}'
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line and not line.startswith("INFO:")]
+    return f"; it said: {lines[-1]}" if lines else ""
