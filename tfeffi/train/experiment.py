@@ -1,12 +1,12 @@
 """A config file as an experiment: replicates of one training, and their row in `result.json`.
 
-    config.name       what the row is called
-    config.seed       of the first replicate; the others count up from it
-    config.replicates how many
-    config.data       {name, train, test, validation?, data_dir?, image_size?}   TFDS splits
-    config.model      {name, ...}     a file of tfeffi/models and the arguments of its build
-    config.train      the fields of `tfeffi.train.Settings`
-    config.methods    [{name, ...}]   folders of tfeffi/methods, in order
+config.name       what the row is called
+config.seed       of the first replicate; the others count up from it
+config.replicates how many
+config.data       {name, train, test, validation?, data_dir?, image_size?}   TFDS splits
+config.model      {name, ...}     a file of tfeffi/models and the arguments of its build
+config.train      the fields of `tfeffi.train.Settings`
+config.methods    [{name, ...}]   folders of tfeffi/methods, in order
 """
 
 import dataclasses
@@ -44,7 +44,9 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(config.to_dict() if hasattr(config, "to_dict") else config)
     for key in ("name", "data", "model", "train"):
         if key not in values:
-            raise BadInput(f'config: section "{key}" is missing; a config has {", ".join(SECTIONS)}')
+            raise BadInput(
+                f'config: section "{key}" is missing; a config has {", ".join(SECTIONS)}'
+            )
     for key in ("data", "model"):
         if "name" not in values[key]:
             raise BadInput(f'config: section "{key}" needs a "name"')
@@ -112,7 +114,11 @@ def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = 
 
 
 def train_replicate(
-    config: Mapping[str, Any], splits: Splits, workdir: pathlib.Path, seed: int, verbose: bool = True
+    config: Mapping[str, Any],
+    splits: Splits,
+    workdir: pathlib.Path,
+    seed: int,
+    verbose: bool = True,
 ) -> Trained:
     """Builds and trains the model of one seed."""
     settings = Settings.from_mapping({**config["train"], "seed": seed})

@@ -242,7 +242,11 @@ def _end_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
         (run.epoch + 1) % s.evaluate_every == 0 or run.epoch + 1 == s.epochs
     ):
         row |= {f"validation_{k}": v for k, v in evaluate(run.validation).items()}
-    row |= {"learning_rate": run.learning_rate, "seconds": run.seconds, "train_macs": run.train_macs}
+    row |= {
+        "learning_rate": run.learning_rate,
+        "seconds": run.seconds,
+        "train_macs": run.train_macs,
+    }
     row["images_per_second"] = images / max(run.seconds - earlier, 1e-9)
     if isinstance(run.loss_scale, precision.LossScale):
         row["loss_scale"] = float(run.loss_scale.scale)
@@ -251,7 +255,9 @@ def _end_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
     run.epoch, run.epoch_step, run.scalars = run.epoch + 1, 0, {}
     run.totals.reset()
     _remember_best(run, row.get(s.monitor))
-    reporter.epoch(run.history[-1], run.seconds / run.step * (s.epochs * run.steps_per_epoch - run.step))
+    reporter.epoch(
+        run.history[-1], run.seconds / run.step * (s.epochs * run.steps_per_epoch - run.step)
+    )
 
 
 def _remember_best(run: Run, value: float | None) -> None:

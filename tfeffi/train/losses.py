@@ -55,7 +55,9 @@ def check_outputs(model: keras.Model, loss: str, image_shape: tuple, num_classes
             "outputs; the loop trains models with one of each"
         )
     wanted = tuple(model.inputs[0].shape[1:])
-    if len(wanted) != 3 or any(w not in (None, g) for w, g in zip(wanted, image_shape, strict=True)):
+    if len(wanted) != 3 or any(
+        w not in (None, g) for w, g in zip(wanted, image_shape, strict=True)
+    ):
         raise BadInput(
             f'fit: model "{model.name}" takes images of shape {wanted}, the data has {image_shape}'
         )

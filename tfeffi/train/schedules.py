@@ -83,7 +83,9 @@ def step(
 ) -> LearningRateSchedule:
     """Multiplies by `factor` at the start of each epoch in `milestones` (counted from 0)."""
     if not milestones or list(milestones) != sorted(set(milestones)) or milestones[0] <= 0:
-        raise BadInput(f"schedule step: milestones={tuple(milestones)} must be rising epochs above 0")
+        raise BadInput(
+            f"schedule step: milestones={tuple(milestones)} must be rising epochs above 0"
+        )
     values = [learning_rate * factor**i for i in range(len(milestones) + 1)]
     # Keras changes the value after its boundary, hence the −1.
     return PiecewiseConstantDecay([round(m * per_epoch) - 1 for m in milestones], values)
@@ -113,7 +115,9 @@ def triangular(
 ) -> LearningRateSchedule:  # fmt: skip
     """`cycles` triangles over the whole training; see `Triangular`."""
     if not 0 < peak_at <= 1 or cycles < 1:
-        raise BadInput(f"schedule triangular: peak_at={peak_at} must be in (0, 1], cycles={cycles} >= 1")
+        raise BadInput(
+            f"schedule triangular: peak_at={peak_at} must be in (0, 1], cycles={cycles} >= 1"
+        )
     return Triangular(learning_rate, max(1, steps // cycles), peak_at, start, final)
 
 
@@ -147,7 +151,9 @@ def build(
             known = near(key, [*keywords, "warmup_epochs", "warmup_from"])
             raise BadInput(f'schedule {name}: unknown key "{key}"; {known}')
     if not 0 <= warmup_epochs <= epochs:
-        raise BadInput(f"schedule: warmup_epochs={warmup_epochs} must be within the {epochs} epochs")
+        raise BadInput(
+            f"schedule: warmup_epochs={warmup_epochs} must be within the {epochs} epochs"
+        )
     made = SHAPES[name](learning_rate, epochs * steps_per_epoch, steps_per_epoch, **rest)
     steps = round(warmup_epochs * steps_per_epoch)
     return LinearWarmup(made, steps, start) if steps else made

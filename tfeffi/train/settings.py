@@ -74,7 +74,9 @@ class Settings:
         _choose("loss", self.loss, LOSSES)
         _choose("monitor", self.monitor, MONITORS)
         if self.early_stopping is not None:
-            _demand(self.early_stopping >= 1, "early_stopping", self.early_stopping, "1 epoch or more")
+            _demand(
+                self.early_stopping >= 1, "early_stopping", self.early_stopping, "1 epoch or more"
+            )
         if self.loss_scale != "dynamic":
             _demand(isinstance(self.loss_scale, int | float) and self.loss_scale >= 1,
                     "loss_scale", self.loss_scale, '"dynamic" or a factor of at least 1')  # fmt: skip
