@@ -40,7 +40,7 @@ def in_float32(model: keras.Model) -> keras.Model:
         if model.compute_dtype == "float32":
             return model
         raise BadInput(
-            f'model "{model.name}" computes in {model.compute_dtype} and has no config to rebuild it'
+            f'model "{model.name}" computes in {model.compute_dtype} and has no config to rebuild'
         ) from error
     wide = _widened(config)
     if wide == config:

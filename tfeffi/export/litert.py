@@ -85,8 +85,8 @@ def call(script: pathlib.Path, request: dict, model: str | os.PathLike, timeout:
         raise ModelError(f'"{model}" did not finish within {timeout:g} s') from error
     if done.returncode < 0:
         raise ModelError(
-            f'"{model}" made LiteRT abort ({_signal_name(-done.returncode)}); it is damaged, or hits '
-            f"a defect of the engine: export it again{_last_line(done.stderr)}"
+            f'"{model}" made LiteRT abort ({_signal_name(-done.returncode)}); it is damaged, or '
+            f"hits a defect of the engine: export it again{_last_line(done.stderr)}"
         )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
