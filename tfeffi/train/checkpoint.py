@@ -8,6 +8,7 @@ order needs no state: it is a function of (seed, epoch, step).
 import hashlib
 import json
 import pathlib
+import time
 import zipfile
 
 import keras
@@ -41,6 +42,26 @@ def check_fingerprint(found: dict, wanted: dict, folder: pathlib.Path) -> None:
                 f'fit: "{folder}" holds another run: its {key} is {found.get(key)!r}, this one\'s is '
                 f"{wanted.get(key)!r}; name another workdir or remove that one"
             )
+
+
+class Keeper:
+    """Saves a run now and then.
+
+    Args:
+        folder: where the checkpoint goes; None keeps none.
+        identity: the run's fingerprint.
+        seconds: at most so much work is lost when the run is killed.
+    """
+
+    def __init__(self, folder: pathlib.Path | None, identity: dict, seconds: float):
+        self.folder, self.identity, self.seconds = folder, identity, seconds
+        self._saved = time.perf_counter()
+
+    def __call__(self, run: Run) -> None:
+        """Saves if it is time to."""
+        if self.folder and time.perf_counter() - self._saved >= self.seconds:
+            save(run, self.folder, self.identity)
+            self._saved = time.perf_counter()
 
 
 def save(run: Run, folder: pathlib.Path, identity: dict) -> None:

@@ -20,7 +20,7 @@ from tfeffi.analysis.cost import cost
 from tfeffi.data import Images, pipeline
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
-from tfeffi.train import checkpoint, losses, precision, step
+from tfeffi.train import checkpoint, losses, precision, schedules, step
 from tfeffi.train.evaluation import Evaluator
 from tfeffi.train.progress import Reporter
 from tfeffi.train.settings import MONITORS, Settings, make_augment
@@ -98,26 +98,22 @@ def fit(
     if folder and (finished := read_finished(folder, identity)):
         return finished
     resumed = bool(folder) and checkpoint.restore(run, folder, identity)
-    train_step = _CompiledStep(run)
-    evaluate = Evaluator(run.model, settings.loss)
     run.compile_seconds += time.perf_counter() - started
+    train_step, evaluate = _compile(run)
 
+    keep = checkpoint.Keeper(folder, identity, settings.checkpoint_seconds)
     with Reporter(run, folder, verbose) as reporter:
         if resumed:
             reporter.say(f"resuming at epoch {run.epoch + 1}, step {run.step}")
         while run.epoch < settings.epochs and not _should_stop(run):
-            _run_epoch(run, train_step, reporter, folder, identity)
-            if evaluate.model is not run.model:
-                evaluate = Evaluator(run.model, settings.loss)
-            _end_epoch(run, evaluate, reporter)
+            _run_epoch(run, train_step, reporter, keep)
+            run.epoch, run.epoch_step = run.epoch + 1, 0
             for method in methods:
                 method.on_epoch_end(run)
             if train_step.model is not run.model:
-                started = time.perf_counter()
-                train_step = _CompiledStep(run)
-                run.compile_seconds += time.perf_counter() - started
-            if folder:
-                checkpoint.save(run, folder, identity)
+                train_step, evaluate = _compile(run)
+            _close_epoch(run, evaluate, reporter)
+            keep(run)
 
     trained = _finish(run)
     if folder:
@@ -162,8 +158,16 @@ def _begin(model, train, validation, settings, methods, strategy) -> Run:
     return run
 
 
+def _compile(run: Run) -> tuple["_CompiledStep", Evaluator]:
+    """The step and the evaluator of the run's present model; the time goes into its drawer."""
+    started = time.perf_counter()
+    made = _CompiledStep(run), Evaluator(run.model, run.settings.loss)
+    run.compile_seconds += time.perf_counter() - started
+    return made
+
+
 class _CompiledStep:
-    """The traced step of a run's present model, warmed up: compiling is over when this returns."""
+    """The traced step of a model, warmed up on one batch whose effects are undone."""
 
     def __init__(self, run: Run):
         self.model, self._step = run.model, step.build(run)
@@ -192,12 +196,11 @@ def _batches(run: Run):
     return batches
 
 
-def _run_epoch(run: Run, train_step, reporter: Reporter, folder, identity) -> None:
+def _run_epoch(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper) -> None:
     """Takes the steps that the epoch still has, looking up now and then to report and save."""
     s = run.settings
-    looked = saved = time.perf_counter()
+    begun = looked = time.perf_counter()
     first_step, macs = run.step, 3 * cost(run.model).macs
-    begun = looked
     if run.epoch_step >= run.steps_per_epoch:  # killed between the last step and the epoch's end
         return
     for images, labels in _batches(run):
@@ -207,17 +210,17 @@ def _run_epoch(run: Run, train_step, reporter: Reporter, folder, identity) -> No
         now = time.perf_counter()
         if now - looked < LOOK_SECONDS and run.epoch_step < run.steps_per_epoch:
             continue
-        run.seconds, looked = run.seconds + now - looked, now
+        run.seconds += now - looked
         _stop_if_diverged(run)
         reporter.step((run.step - first_step) * s.batch_size / (now - begun))
-        if folder and now - saved >= s.checkpoint_seconds:
-            checkpoint.save(run, folder, identity)
-            looked = saved = time.perf_counter()
+        keep(run)
+        looked = time.perf_counter()  # what saving took is not training
 
 
 def _stop_if_diverged(run: Run) -> None:
     if (bad := int(run.totals.bad_step)) >= 0:
-        rate = run.optimizer.learning_rate
+        s = run.settings
+        rate = schedules.build(s.schedule, s.learning_rate, s.epochs, run.steps_per_epoch)(bad - 1)
         raise Diverged(
             f"fit: the loss is not finite at step {bad} (epoch {run.epoch + 1}), learning rate "
             f"{float(rate):g}; lower the learning rate, warm up longer, or check the data"
@@ -230,34 +233,31 @@ def _stop_if_diverged(run: Run) -> None:
         )
 
 
-def _end_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
-    """Closes the epoch: its row of the history, validation, the best weights."""
+def _close_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
+    """Writes the epoch's row of the history: sums, validation, what methods logged."""
     s = run.settings
     images = run.steps_per_epoch * s.batch_size
     earlier = run.history[-1]["seconds"] if run.history else 0.0
-    row = {"epoch": run.epoch + 1, "loss": float(run.totals.loss) / run.steps_per_epoch}
+    row = {"epoch": run.epoch, "loss": float(run.totals.loss) / run.steps_per_epoch}
     if s.loss == "cross_entropy":
         row["accuracy"] = int(run.totals.correct) / images
-    if run.validation is not None and (
-        (run.epoch + 1) % s.evaluate_every == 0 or run.epoch + 1 == s.epochs
-    ):
+    if run.validation is not None and (run.epoch % s.evaluate_every == 0 or run.epoch == s.epochs):
         row |= {f"validation_{k}": v for k, v in evaluate(run.validation).items()}
     row |= {
         "learning_rate": run.learning_rate,
-        "seconds": run.seconds,
         "train_macs": run.train_macs,
+        "seconds": run.seconds,
     }
     row["images_per_second"] = images / max(run.seconds - earlier, 1e-9)
     if isinstance(run.loss_scale, precision.LossScale):
         row["loss_scale"] = float(run.loss_scale.scale)
         row["skipped_steps"] = int(run.loss_scale.skipped_steps)
     run.history.append(row | run.scalars)
-    run.epoch, run.epoch_step, run.scalars = run.epoch + 1, 0, {}
+    run.scalars = {}
     run.totals.reset()
     _remember_best(run, row.get(s.monitor))
-    reporter.epoch(
-        run.history[-1], run.seconds / run.step * (s.epochs * run.steps_per_epoch - run.step)
-    )
+    steps_left = s.epochs * run.steps_per_epoch - run.step
+    reporter.epoch(run.history[-1], steps_left * run.seconds / run.step)
 
 
 def _remember_best(run: Run, value: float | None) -> None:

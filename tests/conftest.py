@@ -1,0 +1,24 @@
+"""What every test starts from: quiet TensorFlow, the same seed, no data set of the user's."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+
+import hypothesis
+import keras
+import pytest
+
+hypothesis.settings.register_profile(
+    "tfeffi",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+hypothesis.settings.load_profile("tfeffi")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.utils.clear_session()
