@@ -1,0 +1,110 @@
+"""Layers that leave every channel where it is: pooling, padding, resizing, noise, elementwise ops."""
+
+from tfeffi.surgery.channels import Channels
+from tfeffi.surgery.rules.base import Edit, Opaque, Rule, channel_axis
+
+
+class Input(Rule):
+    """InputLayer: of the model itself fixed; of a nested model whatever it is called on."""
+
+    tied_calls = True
+
+    def label(self, site, labels):
+        return [site.source.channels if site.inputs else None]
+
+    def route(self, site, read):
+        return [read[0] if site.inputs else None]
+
+    def edit(self, site, read, written):
+        if not site.inputs or read[0] is None:
+            return Edit()
+        shape = list(site.config["batch_shape"])
+        shape[site.source.channels.axis] = len(read[0])
+        return Edit({"batch_shape": shape})
+
+
+class Spatial(Rule):
+    """Works on positions, each channel alone: pooling, padding, cropping, up-sampling."""
+
+    def label(self, site, labels):
+        reason = f"{site.layer} works along their axis"
+        return [labels.along(site.source, channel_axis(site), reason)]
+
+    def route(self, site, read):
+        return [None if site.outputs[0].channels is None else read[0]]
+
+
+class GlobalPooling(Spatial):
+    """GlobalAveragePooling, GlobalMaxPooling: positions go, channels stay."""
+
+    def label(self, site, labels):
+        [channels] = super().label(site, labels)
+        if channels is None or site.config.get("keepdims"):
+            return [channels]
+        return [Channels(1, channels.labels)]
+
+
+class Noise(Rule):
+    """Dropout and noise: passes, unless `noise_shape` counts the channels."""
+
+    def label(self, site, labels):
+        channels, shape = site.source.channels, site.config.get("noise_shape")
+        if channels is not None and shape is not None and shape[channels.axis] not in (None, 1):
+            labels.pin(channels, f"{site.layer} has a noise_shape that counts channels")
+            return [None]
+        return [channels]
+
+    def route(self, site, read):
+        return [None if site.outputs[0].channels is None else read[0]]
+
+
+class Rescaling(Rule):
+    """Rescaling by scalars."""
+
+    def choose(self, site):
+        numbers = (site.config.get("scale"), site.config.get("offset"))
+        if all(isinstance(number, (int, float)) for number in numbers):
+            return self
+        return Opaque("{layer} has a value for each channel")
+
+
+class Reduction(Rule):
+    """keras.ops mean, max, sum over other axes than the channels."""
+
+    def label(self, site, labels):
+        channels, axes = site.source.channels, site.config.get("axis")
+        if channels is None:
+            return [None]
+        axes = list(range(site.rank)) if axes is None else axes
+        axes = [a % site.rank for a in (axes if isinstance(axes, (list, tuple)) else [axes])]
+        if channels.axis in axes:
+            labels.pin(channels, f"{site.layer} takes statistics over channels")
+            return [None]
+        gone = 0 if site.config.get("keepdims") else sum(a < channels.axis for a in axes)
+        return [Channels(channels.axis - gone, channels.labels)]
+
+    def route(self, site, read):
+        return [None if site.outputs[0].channels is None else read[0]]
+
+
+_POOLING = [f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)]
+_POOLING += [f"Adaptive{name}" for name in _POOLING]
+_SPATIAL = [f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping", "UpSampling") for n in (1, 2, 3)]
+_NOISE = ["Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"]
+_NOISE += [f"SpatialDropout{n}D" for n in (1, 2, 3)]
+_OPS = (
+    "Absolute Cast Celu Clip Cos Elu Exp Gelu HardSigmoid HardSilu HardSwish HardTanh Identity "
+    "LeakyRelu Log LogSigmoid Mish Negative Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink "
+    "Softplus Softsign Sqrt Square SquaredPlus Swish Tanh TanhShrink Threshold"
+)
+
+RULES = {
+    "InputLayer": Input(),
+    **{name: Spatial() for name in (*_POOLING, *_SPATIAL)},
+    **{f"Global{k}Pooling{n}D": GlobalPooling() for k in ("Average", "Max") for n in (1, 2, 3)},
+    **{name: Noise() for name in _NOISE},
+    **{name: Rule() for name in ("Identity", "ActivityRegularization")},
+    "Rescaling": Rescaling(),
+    **{f"ops.{name}": Rule() for name in _OPS.split()},
+    **{f"ops.{name}": Reduction() for name in ("Mean", "Max", "Min", "Sum", "Var", "Std")},
+}

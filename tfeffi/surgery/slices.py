@@ -1,0 +1,146 @@
+"""What an optimizer needs to follow a surgery: the cut of every variable, and its slots likewise."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import keras
+import numpy as np
+
+from tfeffi.errors import BadInput
+from tfeffi.surgery.rules.base import Cut
+
+_WEIGHT_LIKE = ("average",)  # slots that hold weights (EMA) share repeated channels like weights do
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slices:
+    """How each variable of a model was cut.
+
+    Attributes:
+        paths: the `path` of every variable; the old and the new model have the same, in the same
+            order.
+        cuts: the cuts of each variable, in the same order; empty for those that stayed.
+    """
+
+    paths: tuple[str, ...]
+    cuts: tuple[tuple[Cut, ...], ...]
+
+    @classmethod
+    def of(cls, model: keras.Model, cuts: Mapping[int, tuple[Cut, ...]]) -> "Slices":
+        """The slices of a model from the cuts of its variables, by their identity."""
+        variables = model.variables
+        paths = tuple(variable.path for variable in variables)
+        return cls(paths, tuple(cuts.get(id(variable), ()) for variable in variables))
+
+    def take(self, path: str, array, *, share: bool = False, occurrence: int = 0) -> np.ndarray:
+        """Cuts an array that belongs to a variable: its mask, its gradient, a slot.
+
+        Args:
+            path: the `path` of the variable, "conv2/kernel".
+            array: of the shape of the old variable.
+            share: whether repeated channels share the value, as weights do.
+            occurrence: which of several variables of the same path is meant (nested models).
+
+        Returns:
+            The array in the shape of the new variable.
+
+        Raises:
+            BadInput: no such variable, or an array of another shape than it had.
+        """
+        found = [i for i, known in enumerate(self.paths) if known == path]
+        if occurrence >= len(found):
+            raise BadInput(f'slices: no variable "{path}" in the model')
+        array = keras.ops.convert_to_numpy(array)
+        for cut in self.cuts[found[occurrence]]:
+            array = cut.take(array, share=share)
+        return array
+
+    def apply_to(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        model: keras.Model,
+        *,
+        make: Callable[[], keras.optimizers.Optimizer] | None = None,
+    ) -> keras.optimizers.Optimizer:
+        """An optimizer for the new model that goes on where the old one stood.
+
+        Momentum, second moments, averages and accumulated gradients are cut like their variables;
+        counters, the learning rate and the loss scale are copied. The next step equals that of the
+        old model with the dropped channels masked.
+
+        Args:
+            optimizer: the optimizer of the old model; it is left as it is.
+            model: the new model.
+            make: makes the new optimizer where `get_config` does not tell all, such as a learning
+                rate schedule of your own; by default a copy from the config.
+
+        Returns:
+            A new optimizer, built on `model.trainable_variables` if the old one was built.
+
+        Raises:
+            BadInput: a slot that has not the shape of its variable (Adafactor).
+
+        Example:
+            model, slices = reindex(model, {"conv2": [0, 2, 5]})
+            optimizer = slices.apply_to(optimizer, model)
+        """
+        made = make() if make else type(optimizer).from_config(optimizer.get_config())
+        if not optimizer.built:
+            return made
+        made.build(model.trainable_variables)
+        old, new = optimizer.variables, made.variables
+        owners = list(self._owners(old, model))
+        if len(old) != len(new):
+            raise BadInput(
+                f"slices: the optimizer has {len(old)} variables, for this model it needs "
+                f"{len(new)}; was it built on other variables?"
+            )
+        for source, target, owner in zip(old, new, owners, strict=True):
+            value = keras.ops.convert_to_numpy(source)
+            if owner is not None and value.ndim:
+                share = source.name.endswith(_WEIGHT_LIKE)
+                for cut in self.cuts[owner]:
+                    value = self._cut(source, value, cut, share)
+            if tuple(value.shape) != tuple(target.shape):
+                raise BadInput(
+                    f'slices: the slot "{source.path}" of {type(optimizer).__name__} does not have '
+                    "the shape of its variable; make a new optimizer instead"
+                )
+            target.assign(value)
+        return made
+
+    def _cut(self, slot, value: np.ndarray, cut: Cut, share: bool) -> np.ndarray:
+        axis = cut.axis % value.ndim
+        if cut.index.max() >= value.shape[axis]:
+            raise BadInput(
+                f'slices: the slot "{slot.path}" does not have the shape of its variable; make a '
+                "new optimizer instead"
+            )
+        return cut.take(value, share=share)
+
+    def _owners(self, slots, model: keras.Model) -> Iterator[int | None]:
+        """For each slot, the number of the variable it belongs to, by Keras' naming of slots."""
+        trained = {id(variable) for variable in model.trainable_variables}
+        places: dict[str, list[int]] = {}
+        for i, variable in enumerate(model.variables):
+            if id(variable) in trained:
+                places.setdefault(variable.path.replace("/", "_"), []).append(i)
+        seen: dict[str, int] = {}
+        stems = set(places)
+        for slot in slots:
+            stem = _longest(slot.name, stems)
+            if stem is None:
+                yield None
+                continue
+            count = seen.get(slot.name, 0)
+            seen[slot.name] = count + 1
+            yield places[stem][count % len(places[stem])]
+
+
+def _longest(name: str, stems: set[str]) -> str | None:
+    """The longest of the stems that `name` continues with an underscore."""
+    end = len(name)
+    while (end := name.rfind("_", 0, end)) > 0:
+        if name[:end] in stems:
+            return name[:end]
+    return None
