@@ -119,14 +119,19 @@ def layer_macs(layer: keras.Layer, input_shape: Shape, output_shape: Shape) -> i
     """
     for kind, rule in _RULES:
         if isinstance(layer, kind):
-            try:
-                return int(rule(layer, input_shape, output_shape))
-            except TypeError as error:  # None in a product
-                raise BadInput(
-                    f'cost: layer "{layer.name}" works on the open shape {tuple(input_shape)}; '
-                    "give input_shape, such as input_shape=(224, 224, 3)"
-                ) from error
+            _values(layer, input_shape[1:])
+            return int(rule(layer, input_shape, output_shape))
     return 0
+
+
+def _values(operation: Any, shape: Shape) -> int:
+    """How many values a tensor of this shape has."""
+    if any(size is None for size in shape):
+        raise BadInput(
+            f'cost: layer "{operation.name}" works on the open shape {tuple(shape)}; '
+            "give the model an input whose sizes settle it"
+        )
+    return math.prod(shape)
 
 
 def _check_model(model: Any) -> None:
@@ -249,6 +254,10 @@ class _Walk:
         if isinstance(operation, keras.Sequential) or _is_functional(operation):
             return self.model(operation, inputs, f"{prefix}{operation.name}/")
         outputs = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
+        if any(None in tensor.shape[1:] for tensor in outputs):
+            # EinsumDense declares the sizes it was built with; a trace of its call knows better.
+            traced = keras.Operation.compute_output_spec(operation, *args, **kwargs)
+            outputs = keras.tree.flatten(traced)
         name = prefix + operation.name
         shape = tuple(outputs[0].shape) if outputs else ()
         macs = layer_macs(operation, tuple(inputs[0].shape), shape) if inputs else 0
@@ -261,7 +270,7 @@ class _Walk:
                 self.uncounted.append(name)
         kind = type(operation).__name__
         self.layers[name] = LayerCost(name, kind, macs, params, shape[1:])
-        self.activations += sum(math.prod(tensor.shape[1:]) for tensor in outputs)
+        self.activations += sum(_values(operation, tensor.shape[1:]) for tensor in outputs)
         return outputs
 
     def _new_params(self, operation: Any) -> int:
