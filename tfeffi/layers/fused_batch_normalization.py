@@ -1,0 +1,162 @@
+"""Batch normalization with TensorFlow's fused kernel: one pass over the images instead of five.
+
+Keras 3 computes the moments, the normalization and their gradients as separate operations, each
+reading and writing the whole activation, and casts half-precision activations to float32 for it.
+The fused kernel does all at once and keeps only the statistics in float32.
+"""
+
+import copy
+import math
+from typing import Any
+
+import keras
+
+from tfeffi.errors import BadInput
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` with the fused TensorFlow kernel where it applies.
+
+    Same arguments, variables, outputs, gradients and moving statistics as Keras's layer; on the
+    TensorFlow backend, images (rank 4) with the channels last are normalized by the fused kernel.
+    Masks, `renorm=True`, `synchronized=True`, other ranks and axes, float64 and other backends take
+    Keras's own way.
+
+    In a config and a `.keras` file it is a plain BatchNormalization, so that both load where tfeffi
+    is not installed; what is loaded or surgically rebuilt is plain: fuse it again for speed.
+
+    Source: Ioffe and Szegedy 2015, arXiv 1502.03167, algorithms 1 and 2.
+
+    Example:
+        x = FusedBatchNormalization(name="bn1")(x)
+    """
+
+    @property
+    def __class__(self):
+        # Keras names an object in its config, and a layer's group in the weights file, after
+        # `obj.__class__`; isinstance still finds the real type. So no file ever names tfeffi.
+        return keras.layers.BatchNormalization
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalizes; arguments as in `keras.layers.BatchNormalization`."""
+        learns = bool(training) and self.trainable
+        if not self._fuses(inputs, mask, learns):
+            return super().call(inputs, training=training, mask=mask)
+        outputs = self._learn(inputs) if learns else self._apply(inputs)
+        return keras.ops.cast(outputs, self.compute_dtype)
+
+    def _fuses(self, inputs: Any, mask: Any, learns: bool) -> bool:
+        """Whether the fused kernel computes just what Keras would."""
+        if keras.backend.backend() != "tensorflow" or mask is not None:
+            return False
+        if learns and (getattr(self, "renorm", False) or self.synchronized):
+            return False
+        images = len(inputs.shape) == 4 and self.axis in (-1, 3)
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        return images and dtype in ("float32", "bfloat16", "float16")
+
+    def _apply(self, inputs):
+        """Inference: with the moving statistics."""
+        return self._kernel(inputs, self.moving_mean, self.moving_variance, is_training=False).y
+
+    def _learn(self, inputs):
+        """Training: with the batch's statistics, which the moving ones follow."""
+        import tensorflow as tf
+
+        none = tf.zeros([0], tf.float32)
+        result = self._kernel(inputs, none, none, is_training=True)
+        # The kernel gives the unbiased variance for the moving average, Keras keeps the biased one.
+        # Of a single position cuDNN's is 0/0: no_nan.
+        count = _positions(inputs)
+        variance = tf.math.multiply_no_nan(result.batch_variance, (count - 1) / count)
+        momentum = self.momentum
+        self.moving_mean.assign(self.moving_mean * momentum + result.batch_mean * (1.0 - momentum))
+        self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
+        return result.y
+
+    def _kernel(self, inputs, mean, variance, is_training: bool):
+        import tensorflow as tf
+
+        channels = inputs.shape[-1]
+        convert = keras.ops.convert_to_tensor
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=convert(self.gamma) if self.scale else tf.ones([channels]),
+            offset=convert(self.beta) if self.center else tf.zeros([channels]),
+            mean=convert(mean),
+            variance=convert(variance),
+            epsilon=self.epsilon,
+            data_format="NHWC",
+            is_training=is_training,
+        )
+
+
+def fuse_batch_normalization(model: keras.Model) -> keras.Model:
+    """Rebuilds a model with `FusedBatchNormalization` in place of each BatchNormalization.
+
+    Nested models, shared layers and wrapped ones are reached. Names, weights, random states,
+    trainable flags and dtype policies stay; the compilation does not: compile the result.
+
+    Args:
+        model: a functional or Sequential model. It is left as it is and shares nothing with the
+            result.
+
+    Returns:
+        The same model, faster to train.
+
+    Raises:
+        BadInput: the model is subclassed: its layers are made by its own code.
+
+    Example:
+        model = fuse_batch_normalization(keras.applications.MobileNetV2(weights=None))
+    """
+    if not isinstance(model, keras.Model):
+        raise BadInput(f"fuse_batch_normalization: expected a keras.Model, not {model!r}")
+    if not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):
+        raise BadInput(
+            f'fuse_batch_normalization: model "{model.name}" is subclassed '
+            f"({type(model).__name__}); use FusedBatchNormalization in its code"
+        )
+    config = _with_fused(copy.deepcopy(model.get_config()))
+    fused = model.__class__.from_config(
+        config, custom_objects={"FusedBatchNormalization": FusedBatchNormalization}
+    )
+    for layer in model.layers:
+        twin = fused.get_layer(layer.name)
+        for old, new in zip(layer.variables, twin.variables, strict=True):
+            new.assign(old)
+    _copy_trainable(model, fused)
+    return fused
+
+
+def _with_fused(config: Any) -> Any:
+    """The config of a model with each BatchNormalization's class exchanged, at any depth."""
+    if isinstance(config, dict):
+        config = {key: _with_fused(value) for key, value in config.items()}
+        if config.get("class_name") == "BatchNormalization" and "keras" in str(
+            config.get("module")
+        ):
+            name = "FusedBatchNormalization"
+            config.update(class_name=name, registered_name=name, module=None)
+        return config
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_fused(value) for value in config)
+    return config
+
+
+def _copy_trainable(old: keras.Layer, new: keras.Layer) -> None:
+    """Copies the flags from the outside in: setting a model's flag sets those of its layers."""
+    new.trainable = old.trainable
+    if isinstance(old, keras.Model):
+        for layer in old.layers:
+            _copy_trainable(layer, new.get_layer(layer.name))
+
+
+def _positions(inputs: Any) -> Any:
+    """How many values of one channel the batch has, as a float; a tensor where a size is open."""
+    import tensorflow as tf
+
+    sizes = inputs.shape[:3]
+    if all(size is not None for size in sizes):
+        return float(math.prod(sizes))
+    return tf.cast(tf.math.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
