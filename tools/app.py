@@ -26,12 +26,21 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(_fail(error))
 
 
+def _show_in_help(tool) -> None:
+    """Makes --help print the tool's docstring and flags: a console script's main module has none."""
+    sys.modules["__main__"].__doc__ = tool.__doc__
+    for flag in flags.FLAGS.get_key_flags_for_module(tool.__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
 def run(main) -> None:
     """Runs `main(argv)` as an absl app.
 
     Args:
         main: a function of the positional arguments; it raises BadInput for what the user can mend.
     """
+
+    _show_in_help(sys.modules[main.__module__])
 
     def guarded(argv):
         if len(argv) > 1:
