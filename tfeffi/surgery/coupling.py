@@ -229,13 +229,13 @@ def _tie_calls(first: Site, again: Site, labels: Labels) -> None:
     if first.call is again.call:
         return
     for one, other in zip(first.inputs, again.inputs, strict=False):
-        if one.channels is not None and other.channels is not None:
-            if len(one.channels) == len(other.channels):
-                labels.tie(one.channels.labels, other.channels.labels)
-                continue
-        reason = f"{first.layer} is shared with a tensor whose channels cannot change"
-        labels.pin(one.channels, reason)
-        labels.pin(other.channels, reason)
+        a, b = one.channels, other.channels
+        if a is not None and b is not None and len(a) == len(b):
+            labels.tie(a.labels, b.labels)
+        else:
+            reason = f"{first.layer} is shared with a tensor whose channels cannot change"
+            labels.pin(a, reason)
+            labels.pin(b, reason)
 
 
 def _agree(one: Edit, other: Edit) -> bool:

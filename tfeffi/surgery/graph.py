@@ -163,6 +163,15 @@ class _Reader:
         self.shapes.append(None if shape is None else tuple(shape))
         return len(self.shapes) - 1
 
+    def learn(self, tensor: int, shape) -> None:
+        """Completes a shape: a nested model leaves open what the model around it knows."""
+        known = self.shapes[tensor]
+        if shape is not None:
+            known = known or (None,) * len(shape)
+            self.shapes[tensor] = tuple(
+                new if old is None else old for old, new in zip(known, shape, strict=True)
+            )
+
     def open(self, model, prefix: str, given: tuple[int, ...] | None):
         """Reads one model; `given` are the tensors that a nested model is called on."""
         scope = _Scope(self, model, prefix)
@@ -255,8 +264,7 @@ class _Scope:
         name, node, index = history
         made = self.made[name, node]
         found = made[index] if isinstance(made, tuple) else made.output(index, self.reader)
-        if shape is not None and self.reader.shapes[found] is None:
-            self.reader.shapes[found] = tuple(shape)
+        self.reader.learn(found, shape)
         return found
 
     def finish(self, shapes: list[tuple]) -> tuple[int, ...]:

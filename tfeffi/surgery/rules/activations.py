@@ -2,38 +2,12 @@
 
 from tfeffi.surgery.rules.base import Edit, Rule, cut, cuts
 
-ELEMENTWISE = frozenset(
-    [
-        "linear",
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "swish",
-        "sigmoid",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_swish",
-        "hard_tanh",
-        "log_sigmoid",
-        "mish",
-        "softplus",
-        "softsign",
-        "soft_shrink",
-        "hard_shrink",
-        "tanh_shrink",
-        "tanh",
-        "threshold",
-        "exponential",
-        "squareplus",
-        "sparse_plus",
-        "sparse_sigmoid",
-    ]
-)
+ELEMENTWISE = frozenset((
+    "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish",
+    "sigmoid", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "log_sigmoid", "mish",
+    "softplus", "softsign", "soft_shrink", "hard_shrink", "tanh_shrink", "tanh", "threshold",
+    "exponential", "squareplus", "sparse_plus", "sparse_sigmoid",
+))  # fmt: skip
 LAYERS = ("ReLU", "LeakyReLU", "ELU")
 
 
