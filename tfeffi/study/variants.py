@@ -1,0 +1,229 @@
+"""One trained model and its variants, from data to Pareto front: train, compress, export, bench.
+
+    config.variants.NAME
+        base       the variant it starts from; the trained model itself if absent
+        compress   {"method": "prune" | "factorize" | "separable" | "1d", "budget": {"macs": 0.3}, ...}
+        finetune   what differs from config.train
+        export     {"quantize": "int8", ...}, the arguments of tfeffi.export
+
+Every step leaves its file in `workdir/NAME`, so that a killed run goes on where it was. All files are
+timed at the end, interleaved in one run: their latencies may be compared.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from rich.console import Console
+
+from tfeffi import bench, compress, data, files
+from tfeffi.analysis.cost import cost
+from tfeffi.errors import BadInput, near
+from tfeffi.export import export
+from tfeffi.study.results import Result
+from tfeffi.train import evaluate, experiment, fit
+from tfeffi.train.settings import Settings
+
+BASELINE = "baseline"
+METHODS: dict[str, Callable] = {
+    "prune": compress.prune,
+    "factorize": compress.factorize,
+    "separable": functools.partial(compress.replace_convolutions, kind="separable"),
+    "1d": functools.partial(compress.replace_convolutions, kind="1d"),
+}
+KEYS = ("base", "compress", "finetune", "export")
+CALIBRATION_IMAGES = 500
+ACTIVATION_IMAGES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A variant on disk: its Keras model, its .tflite, and what it cost to get there."""
+
+    keras_file: pathlib.Path
+    tflite_file: pathlib.Path | None
+    train_seconds: float
+    row: dict[str, Any]
+
+
+def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = True) -> Result:
+    """Trains a config's model, makes its variants, times them, writes `workdir/result.json`.
+
+    Args:
+        config: as for `tfeffi.train.run`, with `variants`; accuracies are of the .tflite files on
+            the test split, latencies of one thread on this machine, interleaved.
+        workdir: what is finished there is not repeated.
+        verbose: whether progress is shown.
+
+    Returns:
+        The result, a row a variant.
+
+    Raises:
+        BadInput: a config that cannot be used.
+    """
+    config, workdir = experiment.plain(config), pathlib.Path(workdir)
+    names = order(config.get("variants") or {})
+    study = _Study(config, workdir, Console(stderr=True, quiet=not verbose), len(names) + 2)
+    made = {BASELINE: study.baseline(verbose)}
+    for name in names:
+        made[name] = study.variant(
+            name, made[config["variants"][name].get("base", BASELINE)], verbose
+        )
+    del made[BASELINE]
+    return study.measured(made)
+
+
+def order(variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The variants so that each comes after its base; BadInput for a key or base that is not known."""
+    if not variants:
+        raise BadInput("config: no variants; give config.variants, or train with tfeffi-train")
+    for name, variant in variants.items():
+        for key in variant:
+            if key not in KEYS:
+                raise BadInput(f'config.variants.{name}: unknown key "{key}"; {near(key, KEYS)}')
+        base = variant.get("base", BASELINE)
+        if base != BASELINE and base not in variants:
+            hint = near(base, [BASELINE, *variants])
+            raise BadInput(f'config.variants.{name}: no base "{base}"; {hint}')
+        method = variant.get("compress", {}).get("method")
+        if "compress" in variant and method not in METHODS:
+            hint = near(str(method), METHODS)
+            raise BadInput(f'config.variants.{name}: no method "{method}"; {hint}')
+    placed: list[str] = []
+    while len(placed) < len(variants):
+        ready = [
+            name for name, v in variants.items()
+            if name not in placed and v.get("base", BASELINE) in (BASELINE, *placed)
+        ]  # fmt: skip
+        if not ready:
+            circle = ", ".join(sorted(set(variants) - set(placed)))
+            raise BadInput(f"config.variants: {circle} are each other's base")
+        placed += ready
+    return placed
+
+
+@dataclasses.dataclass
+class _Study:
+    config: dict[str, Any]
+    workdir: pathlib.Path
+    console: Console
+    stages: int
+    stage: int = 0
+
+    @functools.cached_property
+    def splits(self) -> experiment.Splits:
+        return experiment.load_splits(self.config["data"])
+
+    def say(self, text: str) -> None:
+        self.stage += 1
+        self.console.print(f"[bold][{self.stage}/{self.stages}][/bold] {text}", highlight=False)
+
+    def baseline(self, verbose: bool) -> Made:
+        self.say(f"train {self.config['model']['name']} on {self.config['data']['name']}")
+        folder = self.workdir / BASELINE
+        trained = experiment.train_replicate(
+            self.config, self.splits, folder, self.config["seed"], verbose
+        )
+        return Made(folder / "model.keras", None, trained.train_seconds, {})
+
+    def variant(self, name: str, base: Made, verbose: bool) -> Made:
+        """Compresses, fine-tunes and exports one variant, or reads back what is there."""
+        spec, folder = self.config["variants"][name], self.workdir / name
+        self.say(f"{name}: {' → '.join(k for k in KEYS[1:] if k in spec) or 'export'}")
+        record = folder / "variant.json"
+        if not record.exists():
+            keras_file, seconds = base.keras_file, base.train_seconds
+            if "compress" in spec:
+                keras_file = self._compressed(folder, spec["compress"], base.keras_file)
+            if "finetune" in spec:
+                seconds += self._finetuned(folder, spec["finetune"], keras_file, verbose)
+                keras_file = folder / "model.keras"
+            files.write_json(record, self._exported(folder, spec, keras_file, seconds))
+        kept = json.loads(record.read_text())
+        if kept["spec"] != json.loads(json.dumps(spec)):
+            raise BadInput(
+                f'sweep: "{folder}" holds another "{name}"; remove it or name another workdir'
+            )
+        return Made(
+            self.workdir / kept["keras_file"], folder / "model.tflite",
+            kept["row"]["train_seconds_mean"], kept["row"],
+        )  # fmt: skip
+
+    def _compressed(self, folder, spec, base) -> pathlib.Path:
+        """The model after compression, `compressed.keras`, with the report beside it."""
+        path, arguments = folder / "compressed.keras", dict(spec)
+        if path.exists():
+            return path
+        method = METHODS[arguments.pop("method")]
+        if "budget" in arguments:
+            arguments["budget"] = compress.Budget(**arguments["budget"])
+        if arguments.pop("use_data", method is compress.prune):
+            arguments["data"] = self.splits.train.take(ACTIVATION_IMAGES)
+        small, report = method(load(base), **arguments)
+        self.console.print(report.table(), highlight=False)
+        files.write_json(folder / "report.json", report.to_json())
+        with files.replacing(path) as temporary:
+            small.save(temporary)
+        return path
+
+    def _finetuned(self, folder, spec, keras_file, verbose) -> float:
+        values = {**self.config["train"], **spec, "seed": self.config["seed"]}
+        settings = Settings.from_mapping(values)
+        splits = self.splits
+        trained = fit(
+            load(keras_file), splits.train, splits.validation, settings, workdir=folder,
+            verbose=verbose,
+        )  # fmt: skip
+        return trained.train_seconds
+
+    def _exported(self, folder, spec, keras_file, seconds) -> dict[str, Any]:
+        """Exports, measures accuracies and sizes; the variant's record."""
+        path, model = folder / "model.tflite", load(keras_file)
+        arguments = dict(spec.get("export", {}))
+        if arguments.get("quantize") == "int8":
+            arguments["calibration"] = self.splits.train.take(CALIBRATION_IMAGES)
+        path.unlink(missing_ok=True)  # of a run that was killed before its record
+        made, counted = export(model, path, **arguments), cost(model)
+        row = {
+            "n": 1,
+            "accuracy_mean": bench.evaluate(path, self.splits.test),
+            "keras_accuracy_mean": evaluate(model, self.splits.test)["accuracy"],
+            "train_seconds_mean": seconds,
+            "params": counted.params,
+            "macs": counted.macs,
+            "bytes": made.bytes,
+            "zip_bytes": made.zip_bytes,
+        }
+        keras_file = str(keras_file.relative_to(self.workdir))
+        return {"spec": json.loads(json.dumps(spec)), "keras_file": keras_file, "row": row}
+
+    def measured(self, made: dict[str, Made]) -> Result:
+        """Times all variants against the first, and writes the result."""
+        self.say(f"measure the latency of {len(made)} variants, interleaved")
+        started = time.perf_counter()
+        first, *_ = made
+        latencies = bench.compare([m.tflite_file for m in made.values()])
+        result = Result.new(self.config["name"])
+        for (name, variant), latency in zip(made.items(), latencies.rows, strict=True):
+            timing = {
+                k: getattr(latency, k) for k in ("device", "threads", "p50_ms", "p90_ms", "runs")
+            }
+            result.add_row(name=name, **variant.row, **timing, ratio_to=first)
+        result.write(self.workdir / "result.json")
+        self.console.print(f"measured in {time.perf_counter() - started:.0f} s")
+        return result
+
+
+def load(path: pathlib.Path) -> keras.Model:
+    """Reads a .keras file."""
+    return keras.models.load_model(path, compile=False)
+
+
+def calibration(images: data.Images) -> data.Images:
+    """The training images that an int8 export is calibrated on."""
+    return images.take(CALIBRATION_IMAGES)
