@@ -55,9 +55,10 @@ def check_structure(
             f"the exported file needs {', '.join(contents.custom)}, which are not builtin"
         )
     if quantize == "int8":
-        if contents.float_activations:
+        if contents.float_operators:
             raise ExportError(
-                f'int8: "{contents.float_activations[0]}" is still computed in floating point'
+                f"int8: {', '.join(contents.float_operators)} would still compute in floating point; "
+                f'use quantize="dynamic" or replace that layer'
             )
         ends = {t.dtype for t in (*contents.inputs, *contents.outputs)}
         if integer_io and ends != {"int8"}:
@@ -112,7 +113,10 @@ def check_parity(
     close = parity.relative_difference <= limit
     if min_agreement is not None:
         if agrees is None:
-            raise BadInput("min_agreement is for classifiers: one output of the shape (n, classes)")
+            raise BadInput(
+                "min_agreement is for classifiers, with one output (n, classes), and needs images: "
+                "give check_with"
+            )
         if agrees < min_agreement:
             raise ExportError(_disagrees(agrees, min_agreement, parity))
     if tolerance is None and quantize == "int8" and agrees is not None:

@@ -47,8 +47,8 @@ class Contents:
         operators: how often each builtin operator occurs, by its name in the schema.
         custom: names of the operators that are not builtin; "Flex..." are TensorFlow's own.
         inputs, outputs: of the main graph.
-        float_activations: names of the tensors computed in floating point that are neither inputs
-            nor outputs; a full integer model has none.
+        float_operators: the operators that read or write activations in floating point, but for
+            those that convert to or from it; a full integer model has none.
         weight_types: the bytes of the constant tensors, by type.
         activation_bytes: the largest sum of activations alive at once, for batch 1: what the arena
             needs at least.
@@ -58,7 +58,7 @@ class Contents:
     custom: tuple[str, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    float_activations: tuple[str, ...]
+    float_operators: tuple[str, ...]
     weight_types: dict[str, int]
     activation_bytes: int
 
@@ -128,13 +128,13 @@ def _contents(content: bytes) -> Contents:
     inputs = [int(i) for i in graphs[0].InputsAsNumpy()]
     outputs = [int(i) for i in graphs[0].OutputsAsNumpy()]
     live = _lifetimes(graphs[0], inputs, outputs)
-    inner = [tensors[i] for i in live if i not in inputs and i not in outputs]
+    floats = {i for i in live if tensors[i].dtype.startswith("float")}
     return Contents(
         operators=dict(builtin.most_common()),
         custom=tuple(sorted(custom)),
         inputs=tuple(tensors[i] for i in inputs),
         outputs=tuple(tensors[i] for i in outputs),
-        float_activations=tuple(t.name for t in inner if t.dtype.startswith("float")),
+        float_operators=_float_operators(model, graphs[0], floats),
         weight_types=_weight_types(model, graphs, tensors, live),
         activation_bytes=_peak(tensors, live),
     )
@@ -144,15 +144,30 @@ def _operators(model, graphs) -> tuple[collections.Counter, set[str]]:
     builtin, custom = collections.Counter(), set()
     for graph in graphs:
         for i in range(graph.OperatorsLength()):
-            code = model.OperatorCodes(graph.Operators(i).OpcodeIndex())
-            # Codes above 127 do not fit the old field, and old files lack the new one.
-            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            name = _names("BuiltinOperator")[number]
-            if name == "CUSTOM":
-                custom.add((code.CustomCode() or b"?").decode())
+            name, own = _operator_name(model, graph.Operators(i))
+            if own:
+                custom.add(name)
             else:
                 builtin[name] += 1
     return builtin, custom
+
+
+def _operator_name(model, operator) -> tuple[str, bool]:
+    """An operator's name, and whether it is a custom one."""
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    # Codes above 127 do not fit the old field, and old files lack the new one.
+    name = _names("BuiltinOperator")[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+    return ((code.CustomCode() or b"?").decode(), True) if name == "CUSTOM" else (name, False)
+
+
+def _float_operators(model, graph, floats: set[int]) -> tuple[str, ...]:
+    names = set()
+    for i in range(graph.OperatorsLength()):
+        operator = graph.Operators(i)
+        touched = _indices(operator.InputsAsNumpy()) + _indices(operator.OutputsAsNumpy())
+        if floats.intersection(touched):
+            names.add(_operator_name(model, operator)[0])
+    return tuple(sorted(names - {"QUANTIZE", "DEQUANTIZE"}))
 
 
 def _tensor(tensor) -> Tensor:
