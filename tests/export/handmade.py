@@ -8,7 +8,7 @@ FLOAT32, BOOL = schema.TensorType.FLOAT32, schema.TensorType.BOOL
 
 
 def one_operator(
-    path, *, builtin=None, custom=None, options=None, kind=0, shape=(1, 4), signature=None,
+    path, *, builtin=None, custom=None, options=None, kind=0, shape=(1,), signature=None,
     dtype=FLOAT32, reads=(0,),
 ):  # fmt: skip
     """A model with one operator that turns tensor 0 into tensor 1 of the same shape and type."""
@@ -45,11 +45,11 @@ def aborting(path):
     options.thenSubgraphIndex = options.elseSubgraphIndex = 0
     return one_operator(
         path, builtin=schema.BuiltinOperator.IF, options=options, kind=schema.BuiltinOptions.IfOptions,
-        shape=(1,), dtype=BOOL, reads=(0, 0),
+        dtype=BOOL, reads=(0, 0),
     )  # fmt: skip
 
 
-def with_custom_operator(path, name=b"FlexErf"):
+def with_custom_operator(path, name=b"Landmarks"):
     """A file that needs an operator LiteRT does not have."""
     return one_operator(path, custom=name)
 

@@ -16,7 +16,10 @@ from tfeffi.export import flatbuffer
 from tfeffi.export.flatbuffer import ModelError
 
 _EXECUTE = pathlib.Path(__file__).with_name("execute.py")
-_UNRESOLVED = re.compile(r"unresolved custom op: (.+?)(?:\.? See |\.|$)")
+_CUSTOM = (
+    re.compile(r"unresolved custom op: (.+?)(?:\.? See |\.|$)"),
+    re.compile(r"Select TensorFlow op.*\((Flex\w+)\) failed"),
+)
 
 
 def run(
@@ -101,11 +104,12 @@ def call(script: pathlib.Path, request: dict, model: str | os.PathLike, timeout:
 
 def explain(model: str | os.PathLike, error: str) -> str:
     """One line for what LiteRT said about a model."""
-    if unresolved := _UNRESOLVED.search(error):
-        return (
-            f'"{model}" needs the custom operator "{unresolved[1]}", which LiteRT does not have; '
-            f"convert it with builtin operators only"
-        )
+    for pattern in _CUSTOM:
+        if missing := pattern.search(error):
+            return (
+                f'"{model}" needs the custom operator "{missing[1]}", which LiteRT does not have; '
+                f"convert it with builtin operators only"
+            )
     if "not a valid Flatbuffer" in error:
         return f'"{model}" is damaged or cut short; export it again'
     return f'LiteRT cannot run "{model}": {error}'
