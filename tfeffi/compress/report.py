@@ -67,8 +67,7 @@ class Report:
         else:
             blocks.append("nothing changed")
         if self.skipped:
-            rows = [(s.layer, s.why) for s in self.skipped]
-            blocks.append(_columns([("left alone", "why"), *rows]))
+            blocks.append(_columns([("left alone", "why"), *_by_reason(self.skipped)]))
         return "\n\n".join(blocks)
 
     def _costs(self) -> str:
@@ -82,6 +81,18 @@ class Report:
 
 def _totals(cost) -> dict[str, int]:
     return {"macs": int(cost.macs), "params": int(cost.params), "bytes": int(cost.bytes)}
+
+
+def _by_reason(skipped: tuple[Skipped, ...]) -> list[tuple[str, str]]:
+    """One row a reason: a MobileNet leaves dozens of layers for the same one."""
+    names: dict[str, list[str]] = {}
+    for one in skipped:
+        names.setdefault(one.why, []).append(one.layer)
+    return [(_named(layers), why) for why, layers in names.items()]
+
+
+def _named(layers: list[str]) -> str:
+    return layers[0] if len(layers) == 1 else f"{layers[0]} and {len(layers) - 1} more"
 
 
 def _columns(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:

@@ -1,0 +1,155 @@
+"""`replace_convolutions`: full convolutions become separable ones or pairs of 1-D ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfeffi.analysis.cost import cost
+from tfeffi.compress import chains, decompose, sites
+from tfeffi.compress.chains import Chain
+from tfeffi.compress.choosing import rounded
+from tfeffi.compress.report import Change, Report, Skipped
+from tfeffi.errors import BadInput, near
+from tfeffi.surgery import replace
+from tfeffi.surgery.graph import read
+
+KINDS = ("separable", "1d")
+INITIALIZE = ("svd", "random")
+SHARE_OF_BREAK_EVEN = 0.5
+
+
+def replace_convolutions(
+    model: keras.Model,
+    *,
+    kind: str = "separable",
+    rank: int | float | None = None,
+    multiple_of: int = 8,
+    ignore: Sequence[str] = (),
+    initialize: str = "svd",
+    mid_activation: Any = None,
+) -> tuple[keras.Model, Report]:
+    """Puts a cheaper structure in the place of every convolution that is dearer; then train it.
+
+    Unlike `factorize` the structure decides, not the weights: a trained model loses much at first, and
+    gets it back in fine-tuning from the initial weights that come closest to its own.
+
+    Args:
+        model: a functional or built Sequential model; it is left as it is.
+        kind: "separable": depthwise kh×kw, then 1×1. "1d": kh×1 to P channels, then 1×kw.
+        rank: separable: filters per input channel (default 1). 1d: P; a float in (0, 1) is a
+            share of the break-even bound (default 0.5).
+        multiple_of: a P that follows from a share is rounded up to a multiple of it where that
+            still saves.
+        ignore: names of layers to leave alone.
+        initialize: "svd": the closest to the trained kernel. "random": fresh weights, of the
+            layer's own initializer; the bias is fresh too.
+        mid_activation: an activation between the two, such as "relu" (as DecomposeMe has it);
+            None: linear.
+
+    Returns:
+        The model, an ordinary functional one, and the report, which says why layers were left:
+        grouped, 1×1 or dearer than before (counted exactly, also where strides and VALID padding
+        make the bound P < N·K·L/(K+L) of the literature wrong).
+
+    Raises:
+        BadInput: an unknown kind, layer or initialization, a rank out of range, NaN weights, a
+            subclassed model.
+
+    Example:
+        other, report = replace_convolutions(model, kind="separable")
+
+    Source: Howard et al. 2017 (arXiv 1704.04861, eq. 5) for separable, Alvarez & Petersson 2016
+    (arXiv 1606.05426, eq. 3) for 1d; a separable layer with multiplier I costs K·I·(N² + L)
+    multiply-adds at each position instead of N²·K·L.
+    """
+    _check(kind, rank, multiple_of, initialize, mid_activation)
+    graph, before = read(model), cost(model)
+    found, skipped = sites.find(graph, ignore, "replace_convolutions", ("Conv2D",))
+    new, changed = {}, []
+    for site in found:
+        why = _obstacle(site, kind)
+        chain = None if why else (chains.separable if kind == "separable" else chains.spatial)(site)
+        chosen = None if why else _rank(chain, rank, multiple_of)
+        if chosen is not None and chosen > chain.break_even:
+            why = _dearer(chain, chosen)
+        if why:
+            skipped.append(Skipped(site.path, why))
+            continue
+        kernels, kept = _kernels(chain, chosen) if initialize == "svd" else (None, None)
+        new[site.path] = chain.new(chosen, kernels, mid_activation=mid_activation)
+        after = chain.describe(chosen) + ("" if kept is None else f", keeps {100 * kept:.1f} %")
+        changed.append(Change(site.path, site.describe(), after))
+    made = replace(model, new)
+    order = {path: position for position, path in enumerate(graph.layers)}
+    settings = {"kind": kind, "rank": rank, "multiple_of": multiple_of, "initialize": initialize}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if mid_activation is not None:
+        settings["mid_activation"] = keras.activations.serialize(
+            keras.activations.get(mid_activation)
+        )
+    skipped.sort(key=lambda one: order[one.layer])
+    return made, Report(kind, before, cost(made), tuple(changed), tuple(skipped), settings)
+
+
+def _obstacle(site: sites.Site, kind: str) -> str | None:
+    """Why this structure does not exist for this layer, or None."""
+    height, width = site.layer.kernel_size
+    if (height, width) == (1, 1):
+        return "is 1×1: it has no spatial part to take apart"
+    if kind == "1d":
+        return None if min(height, width) > 1 else "is 1-D already"
+    if site.layer.strides[0] != site.layer.strides[1]:
+        return "has unequal strides, which TensorFlow's depthwise convolution does not run"
+    return None
+
+
+def _rank(chain: Chain, rank: int | float | None, multiple_of: int) -> int:
+    if chain.kind == "separable":
+        return 1 if rank is None else int(rank)
+    share = SHARE_OF_BREAK_EVEN if rank is None else rank
+    if isinstance(share, float):
+        wanted = max(1, round(share * chain.break_even))
+        return rounded(wanted, multiple_of, max(1, chain.break_even))
+    return int(rank)
+
+
+def _dearer(chain: Chain, rank: int) -> str:
+    text = f"{chain.describe(rank)} would take {chain.macs(rank):,} MACs and "
+    text += f"{chain.params(rank):,} weights instead of {chain.site.macs:,} and "
+    return text + f"{chain.site.params:,}"
+
+
+def _kernels(chain: Chain, rank: int) -> tuple[Sequence[np.ndarray], float]:
+    """The kernels closest to the trained one, and the share of its energy that they keep."""
+    kernel = chain.site.kernel
+    if chain.kind == "separable":
+        depthwise, pointwise = decompose.separable_kernels(kernel, rank)
+        return (depthwise, pointwise), decompose.separable_retained(kernel, rank)
+    split = decompose.low_rank(decompose.spatial_matrix(kernel))
+    rank = min(rank, split.full_rank)
+    return decompose.spatial_kernels(kernel.shape, *split.cut(rank)), split.retained(rank)
+
+
+def _check(kind, rank, multiple_of, initialize, mid_activation) -> None:
+    who = "replace_convolutions"
+    if kind not in KINDS:
+        raise BadInput(f'{who}: unknown kind "{kind}"; {near(kind, KINDS)}')
+    if initialize not in INITIALIZE:
+        raise BadInput(f'{who}: unknown initialize "{initialize}"; {near(initialize, INITIALIZE)}')
+    number = isinstance(rank, (int, float, np.integer)) and not isinstance(rank, bool)
+    whole = number and not isinstance(rank, float) and rank >= 1
+    share = number and isinstance(rank, float) and 0 < rank < 1 and kind == "1d"
+    if rank is not None and not whole and not share:
+        also = " or a share of break-even in (0, 1)" if kind == "1d" else ""
+        raise BadInput(f"{who}: rank={rank!r} must be a whole number from 1{also}")
+    if not isinstance(multiple_of, int) or isinstance(multiple_of, bool) or multiple_of < 1:
+        raise BadInput(f"{who}: multiple_of={multiple_of!r} must be a whole number from 1")
+    try:
+        keras.activations.get(mid_activation)
+    except (ValueError, TypeError) as error:
+        raise BadInput(
+            f"{who}: unknown mid_activation {mid_activation!r}; give a Keras activation, "
+            'such as "relu"'
+        ) from error
