@@ -1,0 +1,23 @@
+"""Images: any TFDS image-classification set, the embedded fashion_mini, tf.data pipelines.
+
+    train = load("fashion_mini", "train[:90%]")
+    for images, labels in pipeline(train, 128, training=True, augment=Augment(crop=2, flip=True)):
+        ...
+
+CIFAR-10, MNIST and Fashion-MNIST are prepared by the tool tfeffi-fetch-data; nothing is downloaded
+behind the user's back.
+"""
+
+from tfeffi.data.batches import Augment, pipeline
+from tfeffi.data.images import DataError, Images, NotPrepared, WrongArchive
+from tfeffi.data.loading import load
+
+__all__ = [
+    "Augment",
+    "DataError",
+    "Images",
+    "NotPrepared",
+    "WrongArchive",
+    "load",
+    "pipeline",
+]
