@@ -230,7 +230,7 @@ class _Walk:
         for key, tensor in zip(_references(config["input_layers"]), inputs, strict=True):
             tensors[key] = tensor
         waiting = [
-            (entry["name"], index + _first_node(operations[entry["name"]]), node)
+            (entry["name"], index, node)
             for entry in config["layers"]
             for index, node in enumerate(entry["inbound_nodes"])
         ]
@@ -246,7 +246,8 @@ class _Walk:
             if len(later) == len(waiting):
                 raise BadInput(f'cost: model "{model.name}" has calls that nothing feeds')
             waiting = later
-        return [tensors[key] for key in _references(config["output_layers"])]
+        outputs = _references(config["output_layers"])
+        return [tensors[n, i - _first_node(operations[n]), t] for n, i, t in outputs]
 
     def call(self, operation: Any, args: Sequence, kwargs: dict, prefix: str) -> list[Any]:
         """Adds one call to the sums; returns its output tensors."""
@@ -289,7 +290,7 @@ def _arguments(tensors: list[Any]) -> list[Any]:
 
 
 def _first_node(operation: Any) -> int:
-    """A config numbers the calls of a nested functional model from 1: node 0 is its own making."""
+    """In "output_layers" the calls of a nested functional model count from 1, in "args" from 0."""
     return int(_is_functional(operation))
 
 

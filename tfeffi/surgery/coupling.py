@@ -174,7 +174,16 @@ class Coupling:
             BadInput: a layer or channel that is not there, nothing kept, a pinned channel changed,
                 coupled channels that disagree.
         """
-        return self.follow(Wish.of(self, index_map).index)
+        wish = Wish.of(self, index_map)
+        plan = self.follow(wish.index)
+        first = {site.layer.path: site.call.outputs[0] for site, _ in reversed(self.sites)}
+        for name, index in wish.wanted.items():
+            if not np.array_equal(plan.routes[first[name]], index):
+                raise BadInput(
+                    f'reindex: "{name}" cannot take this order; give the order to the layers that '
+                    "make its channels"
+                )
+        return plan
 
     def keep(self, kept: np.ndarray) -> Plan:
         """The plan that keeps the classes marked in `kept`, (classes,) bool, in ascending order."""

@@ -48,7 +48,7 @@ def apply(coupling: Coupling, plan: Plan) -> tuple[keras.Model, Slices]:
     """Builds what a plan describes; see `reindex`."""
     graph = coupling.graph
     config = copy.deepcopy(graph.model.get_config())
-    changes = {path: edit.config for path, edit in plan.edits.items() if edit.config}
+    changes = {path: e.config for path, e in plan.edits.items() if e.config or e.cuts}
     _edit(config, changes, "")
     made = build(graph, config)
     slices = Slices.of(graph.model, _cuts(graph, plan))
@@ -79,7 +79,7 @@ def _edit(config: dict[str, Any], changes: Mapping[str, Mapping[str, Any]], pref
             entry["config"].pop("build_input_shape", None)
         for key, value in changes.get(prefix + name, {}).items():
             entry["config"][key] = value
-        if (entry.get("module") or "").startswith("keras"):
+        if prefix + name in changes or (entry.get("module") or "").startswith("keras"):
             entry.pop("build_config", None)  # the old shapes; the calls build the layer anew
 
 

@@ -75,10 +75,10 @@ def _check(graph: Graph, name: str, chain: list[New]) -> None:
 def _splice(config: dict[str, Any], chains: Mapping[str, list[New]], prefix: str) -> None:
     """Rewrites the entries of one model, and of those nested in it."""
     for entry in config["layers"]:
-        if "layers" in entry["config"]:
-            if not is_functional(entry):
-                _open_sequential(entry, chains, prefix)
+        if is_functional(entry):
             _splice(entry["config"], chains, f"{prefix}{entry['name']}/")
+        elif "layers" in entry["config"]:
+            _refuse_sequential(f"{prefix}{entry['name']}/", chains)
     here = {n.removeprefix(prefix): c for n, c in chains.items() if n.startswith(prefix)}
     for entry in list(config["layers"]):
         if entry["name"] in here:
@@ -89,8 +89,7 @@ def _splice(config: dict[str, Any], chains: Mapping[str, list[New]], prefix: str
             raise BadInput(f'replace: the name "{name}" is taken; give the new layer another')
 
 
-def _open_sequential(entry: dict[str, Any], chains, prefix: str) -> None:
-    path = f"{prefix}{entry['name']}/"
+def _refuse_sequential(path: str, chains: Mapping[str, list[New]]) -> None:
     if any(name.startswith(path) for name in chains):
         raise BadInput(
             f'replace: "{path[:-1]}" is a nested Sequential model; build it as '

@@ -19,11 +19,13 @@ class Wish:
     Attributes:
         coupling: the labelled model.
         counts: (classes,) how often each class is kept.
-        orders: by the classes of a tensor (as bytes), the positions the caller gave.
+        wanted: the positions the caller gave, by layer.
+        orders: the same, by the classes of the layer's channels (as bytes).
     """
 
     coupling: "Coupling"
     counts: np.ndarray
+    wanted: dict[str, np.ndarray]
     orders: dict[bytes, np.ndarray]
 
     @classmethod
@@ -34,34 +36,42 @@ class Wish:
         check_names(coupling.graph.layers, index_map)
         counts = np.ones(coupling.classes.count, np.int64)
         said: dict[int, str] = {}
-        orders: dict[bytes, np.ndarray] = {}
+        wanted: dict[str, np.ndarray] = {}
         for name, index in index_map.items():
             classes = coupling.written.get(name)
             if classes is None:
                 raise BadInput(
                     f'reindex: the channels of "{name}" cannot change: {_why(coupling, name)}'
                 )
-            index = _positions(name, index, len(classes))
-            _count(name, classes, index, counts, said, coupling)
-            if not np.array_equal(index, _ascending(classes, counts)):
-                if coupling.classes.pinned.keys() & set(classes.tolist()):
-                    one = (coupling.classes.pinned.keys() & set(classes.tolist())).pop()
-                    raise BadInput(
-                        f'reindex: the order of "{name}" cannot change: '
-                        f"{coupling.classes.pinned[one]}"
-                    )
-                known = orders.setdefault(classes.tobytes(), index)
-                if not np.array_equal(known, index):
-                    raise BadInput(f'reindex: "{name}" is coupled to a layer in another order')
-        wish = cls(coupling, counts, orders)
+            wanted[name] = _positions(name, index, len(classes))
+            _count(name, classes, wanted[name], counts, said, coupling)
+        wish = cls(coupling, counts, wanted, {})
         wish.check_filled()
+        for name, index in wanted.items():
+            wish.note_order(name, index)
         return wish
+
+    def note_order(self, name: str, index: np.ndarray) -> None:
+        """Remembers the order given to a layer, for all that carry the same channels."""
+        classes = self.coupling.written[name]
+        moved = not np.array_equal(index, _ascending(self.coupling, name, classes, self.counts))
+        for one in classes if moved else ():
+            if int(one) in self.coupling.classes.pinned:
+                why = self.coupling.classes.pinned[int(one)]
+                raise BadInput(f'reindex: the order of "{name}" must stay: {why}')
+        if not np.array_equal(self.orders.setdefault(classes.tobytes(), index), index):
+            raise BadInput(
+                f'reindex: "{name}" is coupled to a layer that is given another order; '
+                "give both the same"
+            )
 
     def index(self, path: str) -> np.ndarray:
         """The positions of a writer that are kept, in order."""
         classes = self.coupling.writers[path]
         given = self.orders.get(classes.tobytes())
-        return _ascending(classes, self.counts) if given is None else given
+        if given is not None:
+            return given
+        return _ascending(self.coupling, path, classes, self.counts)
 
     def check_filled(self) -> None:
         for path, classes in self.coupling.writers.items():
@@ -76,8 +86,18 @@ def check_names(known, names) -> None:
             raise BadInput(f'surgery: layer "{name}" is not in the model; {near(name, known)}')
 
 
-def _ascending(classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.repeat(np.arange(len(classes)), counts[classes])
+def _ascending(coupling: "Coupling", path: str, classes: np.ndarray, counts) -> np.ndarray:
+    """The order nobody asked for: each channel where it was, its copies beside it.
+
+    Consecutive channels of one class come from a depthwise multiplier, which copies them as a
+    block: a b a b. The groups of a grouped convolution copy each by itself: a a b b.
+    """
+    positions = np.arange(len(classes))
+    if coupling.graph.layers[path].config.get("groups", 1) > 1:
+        return np.repeat(positions, counts[classes])
+    starts = np.flatnonzero(np.diff(classes)) + 1
+    runs = np.split(positions, starts)
+    return np.concatenate([np.tile(run, counts[classes[run[0]]]) for run in runs])
 
 
 def _positions(name: str, index, size: int) -> np.ndarray:

@@ -145,12 +145,14 @@ def _changes(coupling: Coupling, kept: np.ndarray) -> tuple[Change, ...]:
 
 
 def _skipped(coupling: Coupling, ignored: dict[int, str]) -> tuple[Skipped, ...]:
-    found = {}
+    found: dict[str, str] = {}
     for group in coupling.groups:
-        why = group.pinned
-        if why is None and _touches(group, ignored):
-            name = next(ignored[int(one)] for one in group.classes if int(one) in ignored)
-            why = "ignored" if name in group.writers else f'coupled to "{name}", which is ignored'
-        for path in group.writers if why else ():
-            found.setdefault(path, why)
+        kept = [ignored[int(one)] for one in group.classes if int(one) in ignored]
+        for path in group.writers:
+            if group.pinned:
+                found.setdefault(path, group.pinned)
+            elif path in ignored.values():
+                found.setdefault(path, "ignored")
+            elif kept:
+                found.setdefault(path, f'coupled to "{kept[0]}", which is ignored')
     return tuple(Skipped(path, why) for path, why in found.items())
