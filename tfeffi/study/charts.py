@@ -43,7 +43,11 @@ def front_chart(study: Study, cost: str, width: int, height: int) -> Markup | No
         Box(left + 2, top + 2, right, bottom - 2),
         size=TEXT,
         radius=RADIUS + 2,
-        obstacles=[*_boxes(lines), *(_wider(b) for pair in bars for b in pair), better_box(frame)],
+        obstacles=[
+            *line_boxes(lines, right),
+            *(_wider(b) for pair in bars for b in pair),
+            better_box(frame),
+        ],
     )
     order = sorted(range(len(entries)), key=lambda i: entries[i] in on_front)
     marks = [
@@ -113,13 +117,15 @@ def _shade(line, frame: Frame, series: str) -> Markup:
     return tag("path", d=path, class_=f"shade {series}")
 
 
-def _boxes(lines: Sequence[Sequence[tuple[float, float]]]) -> list[Box]:
+def line_boxes(lines: Sequence[Sequence[tuple[float, float]]], right: float) -> list[Box]:
     """The staircases as rectangles that names keep off."""
     found = []
     for line in lines:
         for (x, y), (to_x, to_y) in itertools.pairwise(line):
             found.append(Box(x, y - 2, to_x, y + 2))
             found.append(Box(to_x - 2, to_y, to_x + 2, y))
+        x, y = line[-1]
+        found.append(Box(x, y - 2, right, y + 2))
     return found
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-PER_CHARACTER = 0.58  # width of a character, in heights: a little more than most fonts take
+PER_CHARACTER = 0.6  # width of a character, in heights: a little more than most fonts take
 _SWEEPS = 6
 
 
@@ -57,6 +57,7 @@ def place(
     *,
     size: float = 12.0,
     radius: float = 6.0,
+    per_character: float = PER_CHARACTER,
     obstacles: Sequence[Box] = (),
 ) -> list[Label]:
     """Places one name beside each point.
@@ -70,6 +71,7 @@ def place(
         bounds: where names may stand.
         size: height of the text, pixels.
         radius: of the points.
+        per_character: width of a character, in heights.
         obstacles: what should stay uncovered if it can: lines, error bars.
 
     Returns:
@@ -77,7 +79,8 @@ def place(
     """
     dots = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
     choices = [
-        _choices(text, *point, size, radius) for text, point in zip(texts, points, strict=True)
+        _choices(text, *point, size, radius, per_character)
+        for text, point in zip(texts, points, strict=True)
     ]
     chosen = [places[0] for places in choices]
     for sweep in range(_SWEEPS):
@@ -101,9 +104,9 @@ def _cost(at: Label, others, dots, obstacles, bounds: Box, places: list[Label]) 
     return 20 * hard + 200 * at.box.outside(bounds) + 2 * soft + 6 * places.index(at)
 
 
-def _choices(text: str, x: float, y: float, size: float, radius: float) -> list[Label]:
+def _choices(text: str, x: float, y: float, size: float, radius: float, each: float) -> list[Label]:
     """Places around a point, the nicest first: right, above, below, left, then farther out."""
-    width, half = len(text) * size * PER_CHARACTER, size * 0.62
+    width, half = len(text) * size * each, size * 0.62
     found = []
     for distance in (1.0, 2.6, 4.4, 6.4):
         gap = radius * 0.9 + 3 + (distance - 1) * size * 0.75

@@ -76,7 +76,26 @@ def _headlines(study: Study) -> Markup | None:
     cards = [card for cost in COSTS if (card := _headline(study, cost))]
     if not cards:
         return None
+    if len(study.results) == 1 and (card := _baseline_card(study)):
+        cards.insert(0, card)
     return tag("section", *cards, class_="cards", aria_label="headlines")
+
+
+def _baseline_card(study: Study) -> Markup | None:
+    baselines = [e for e in study.having(ACCURACY) if e.is_baseline]
+    if len(baselines) != 1:
+        return None
+    (entry,) = baselines
+    costs = [metrics.metric(c).text(entry.row[c]) for c in COSTS if c in entry.row]
+    accuracy = metrics.metric(ACCURACY).text(entry.row[ACCURACY])
+    return tag(
+        "div",
+        tag("p", accuracy, tag("span", " accurate"), class_="figure"),
+        tag("p", entry.label + ("" if "baseline" in entry.label else " (baseline)"), class_="who"),
+        tag("p", ", ".join(costs), class_="detail"),
+        class_="card plain",
+        data_row=study.entries.index(entry),
+    )
 
 
 def _headline(study: Study, cost: str) -> Markup | None:
