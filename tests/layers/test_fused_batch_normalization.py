@@ -35,14 +35,15 @@ def twins(shape, **arguments):
 
 
 def gradients(layer, x, training, **call):
-    """The output, and the gradients of a sum of cubes for input and weights."""
+    """The output, and the gradients of the mean cube for weights and, times its size, input."""
     x = tf.convert_to_tensor(x)
     weights = [weight.value for weight in layer.trainable_variables]
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = layer(x, training=training, **call)
-        loss = tf.reduce_sum(tf.cast(y, "float32") ** 3)
-    return y, tape.gradient(loss, [x, *weights])
+        loss = tf.reduce_mean(tf.cast(y, "float32") ** 3)
+    by_input, *by_weights = tape.gradient(loss, [x, *weights])
+    return y, [by_input * tf.cast(tf.size(x), x.dtype), *by_weights]
 
 
 def assert_same(ours, theirs, tolerance=1e-5):
