@@ -22,7 +22,7 @@ def convnet(classes=4, size=8, norm=True, dropout=0.0):
     """Convolution, normalization, ReLU, pooling, logits."""
     inputs = keras.Input((size, size, 1))
     x = keras.layers.Conv2D(6, 3, padding="same", use_bias=not norm, name="conv")(inputs)
-    x = keras.layers.BatchNormalization(name="norm")(x) if norm else x
+    x = keras.layers.BatchNormalization(momentum=0.7, name="norm")(x) if norm else x
     x = keras.layers.ReLU(name="relu")(x)
     x = keras.layers.Dropout(dropout, seed=3, name="drop")(x) if dropout else x
     x = keras.layers.Flatten(name="flat")(x)

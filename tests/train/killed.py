@@ -1,6 +1,6 @@
-"""A training run in a process of its own, for test_resume.py to kill.
+"""A training run that something befalls: test_resume.py runs it here, or kills it in a process.
 
-usage: python -m tests.train.killed WORKDIR [kill at this step]
+usage: python -m tests.train.killed WORKDIR STEP      (kills itself after that step)
 """
 
 import os
@@ -14,8 +14,8 @@ from tfeffi.methods import Method
 from tfeffi.train import Settings, fit, loop
 
 
-class KillAt(Method):
-    """Counts epochs (so that it has a state to keep)."""
+class Counter(Method):
+    """Counts epochs, so that it has a state to keep."""
 
     epochs = 0
 
@@ -30,28 +30,31 @@ class KillAt(Method):
         self.epochs = state["epochs"]
 
 
-def main(workdir, kill_at=None):
+def train(workdir, befall=lambda step: None):
+    """Four epochs of six steps; `befall` is called after each step and may end it all."""
     keras.utils.set_random_seed(0)
-    if kill_at is not None:
-        original = loop._CompiledStep.__call__
-        taken = []
+    original, look_seconds, taken = loop.CompiledStep.__call__, loop.LOOK_SECONDS, []
 
-        def step_then_die(self, *batch):
-            original(self, *batch)
-            taken.append(1)
-            if len(taken) == int(kill_at):
-                os.kill(os.getpid(), signal.SIGKILL)
+    def step_then_befall(self, *batch):
+        original(self, *batch)
+        taken.append(1)
+        befall(len(taken))
 
-        loop._CompiledStep.__call__ = step_then_die
-    loop.LOOK_SECONDS = 0.0
+    loop.CompiledStep.__call__, loop.LOOK_SECONDS = step_then_befall, 0.0
     settings = Settings(
         epochs=4, batch_size=16, checkpoint_seconds=0.0, augment={"crop": 2, "flip": True},
         precision="mixed_float16", early_stopping=9, l2=1e-3,
         optimizer={"name": "sgd", "momentum": 0.9},
     )  # fmt: skip
-    data = images(96), images(48, seed=1)
-    fit(convnet(dropout=0.2), *data, settings, methods=[KillAt()], workdir=workdir, verbose=False)
+    try:
+        return fit(
+            convnet(dropout=0.2), images(96), images(48, seed=1), settings, methods=[Counter()],
+            workdir=workdir, verbose=False,
+        )  # fmt: skip
+    finally:
+        loop.CompiledStep.__call__, loop.LOOK_SECONDS = original, look_seconds
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    last = int(sys.argv[2])
+    train(sys.argv[1], lambda step: step == last and os.kill(os.getpid(), signal.SIGKILL))

@@ -1,13 +1,13 @@
 """The loop against stock Keras, and what it promises: resume, stopping, replicas, hooks."""
 
 import json
-import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfeffi
 from tests.train.cases import convnet, images
 from tfeffi.data import Augment, pipeline
 from tfeffi.errors import BadInput
@@ -131,8 +131,8 @@ def test_early_stopping_gives_back_the_best_weights():
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_learning_rate():
-    settings = Settings(epochs=3, batch_size=32, learning_rate=1e12, schedule={"name": "constant"})
-    with pytest.raises(Diverged, match=r"step \d+ \(epoch 1\), learning rate 1e\+12"):
+    settings = Settings(epochs=3, batch_size=32, learning_rate=1e38, schedule={"name": "constant"})
+    with pytest.raises(Diverged, match=r"step \d+ \(epoch 1\), learning rate 1e\+38"):
         fit(convnet(norm=False), images(), settings=settings, **QUIET)
 
 
@@ -143,18 +143,6 @@ def test_mixed_precision_learns_and_logs_its_scale(precision):
     assert evaluate(trained.model, images(48, seed=1))["accuracy"] > 0.9
     assert trained.model.dtype_policy.name == "float32"
     assert ("skipped_steps" in trained.history[-1]) == (precision == "mixed_float16")
-
-
-def test_two_replicas_take_the_steps_of_one():
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("TensorFlow was initialized with one logical CPU (run this file alone)")
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    for precision in ("float32", "mixed_float16"):
-        settings = Settings(epochs=2, batch_size=32, l2=1e-3, precision=precision)
-        one = fit(convnet(norm=False), images(), settings=settings, **QUIET)
-        two = fit(convnet(norm=False), images(), settings=settings, strategy=strategy, **QUIET)
-        assert one.history[-1]["loss"] == pytest.approx(two.history[-1]["loss"], rel=1e-3)
 
 
 def test_reconstruction_trains_an_autoencoder():
@@ -210,15 +198,14 @@ class Narrower(Method):
 
     def on_epoch_end(self, run):
         if run.epoch == 1:
-            run.model, slices = __import__("tfeffi").reindex(run.model, {"conv": [0, 2, 4]})
+            run.model, slices = tfeffi.reindex(run.model, {"conv": [0, 2, 4]})
             run.optimizer = slices.apply_to(run.optimizer, run.model)
 
 
 def test_a_method_may_change_the_model_between_epochs(tmp_path):
     settings = Settings(epochs=3, batch_size=32, early_stopping=9)
-    with warnings.catch_warnings():
-        trained = fit(convnet(), images(), images(48, seed=1), settings, methods=[Narrower()],
-                      workdir=tmp_path, **QUIET)  # fmt: skip
+    trained = fit(convnet(), images(), images(48, seed=1), settings, methods=[Narrower()],
+                  workdir=tmp_path, **QUIET)  # fmt: skip
     assert trained.history[-1]["train_macs"] < 3 * trained.history[0]["train_macs"]
     assert trained.model.get_layer("conv").filters in (3, 6)
 

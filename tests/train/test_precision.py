@@ -57,12 +57,11 @@ def gradients(model, images, scale):
 def test_a_power_of_two_scales_exactly():
     model = recast(tiny(), "mixed_float16")
     images = np.random.default_rng(0).random((4, 8, 8, 1), "float32") + 1.0
-    plain = gradients(model, images, LossScale(1.0))
-    scaled = gradients(model, images, LossScale(2.0**4))
+    plain = gradients(model, images, LossScale(2.0**6))  # neither scale under- or overflows
+    scaled = gradients(model, images, LossScale(2.0**9))
     for a, b in zip(plain, scaled, strict=True):
-        large = np.abs(a) > 2**-12  # below, S = 1 works with subnormal float16 numbers
-        np.testing.assert_array_equal(a.numpy()[large], b.numpy()[large])
-        assert large.any()
+        np.testing.assert_array_equal(a, b)
+        assert np.any(a)
 
 
 def test_an_infinite_gradient_skips_the_step_whole_and_halves_the_scale():

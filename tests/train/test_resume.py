@@ -1,6 +1,5 @@
 """kill -9 at any step, start again: the same weights, bit for bit, as without the kill."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -10,35 +9,51 @@ import numpy as np
 import pytest
 
 from tests.train.cases import convnet, images
+from tests.train.killed import train
 from tfeffi.errors import BadInput
 from tfeffi.train import Settings, fit
 
 
-def train(workdir, kill_at=None):
-    command = [sys.executable, "-m", "tests.train.killed", str(workdir)]
-    return subprocess.run(
-        command + ([str(kill_at)] if kill_at else []), capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("whole"))
 
 
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train(whole).returncode == 0
-    # 6 steps an epoch: in the middle of an epoch, at an epoch's last step, then right after resuming
-    for kill_at in (4, 8, 1):
-        assert train(broken, kill_at).returncode == -signal.SIGKILL
-        assert (broken / "checkpoint.npz").exists() or kill_at == 4
-        assert not (broken / "model.keras").exists()
-    finished = train(broken)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    a, b = (keras.models.load_model(folder / "model.keras") for folder in (whole, broken))
-    for x, y in zip(a.variables, b.variables, strict=True):
+def assert_same_run(first, second):
+    for x, y in zip(first.model.variables, second.model.variables, strict=True):
         np.testing.assert_array_equal(np.array(x), np.array(y))
-    kept = [json.loads((folder / "history.json").read_text())["rows"] for folder in (whole, broken)]
-    for x, y in zip(*kept, strict=True):
+    for x, y in zip(first.history, second.history, strict=True):
         for key in set(x) - {"seconds", "images_per_second"}:
             assert x[key] == y[key], key
-    assert kept[0][-1]["counted"] == 4
+    assert (first.best_epoch, first.train_macs) == (second.best_epoch, second.train_macs)
+
+
+def test_kill_9_changes_nothing(tmp_path, undisturbed):
+    command = [sys.executable, "-m", "tests.train.killed", str(tmp_path), "9"]
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+    assert (tmp_path / "checkpoint.npz").exists() and not (tmp_path / "model.keras").exists()
+    assert_same_run(train(tmp_path), undisturbed)
+    assert not (tmp_path / "checkpoint.npz").exists()
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for x, y in zip(loaded.weights, undisturbed.model.weights, strict=True):
+        np.testing.assert_array_equal(np.array(x), np.array(y))
+
+
+def test_nor_does_being_stopped_again_and_again(tmp_path, undisturbed):
+    def stop_at(last):
+        def befall(step):
+            if step == last:
+                raise KeyboardInterrupt
+
+        return befall
+
+    # 6 steps an epoch: the first step, an epoch's last, the first of the next, then some, the last
+    for steps in (1, 6, 1, 3, 12, 5):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, stop_at(steps))
+    finished = train(tmp_path)
+    assert_same_run(finished, undisturbed)
+    assert finished.history[-1]["counted"] == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"PK not a zip", b"\x93NUMPY"])

@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfeffi.errors import BadInput
@@ -60,6 +60,7 @@ def test_warm_up_multiplies_the_schedule_it_stands_before():
     np.testing.assert_allclose(warm[5:], plain[5:])
 
 
+@settings(max_examples=25)
 @given(
     name=st.sampled_from(["constant", "cosine", "triangular", "warm_restarts"]),
     warmup=st.floats(0, 3),
@@ -67,7 +68,7 @@ def test_warm_up_multiplies_the_schedule_it_stands_before():
 def test_never_above_the_peak_never_negative_and_survives_serialization(name, warmup):
     made = schedules.build({"name": name, "warmup_epochs": warmup}, 0.1, 4, 5)
     twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
-    for step in range(20):
+    for step in range(0, 20, 3):
         assert -1e-9 <= float(made(step)) <= 0.1 + 1e-7
         assert float(made(step)) == float(twin(step))
 

@@ -13,6 +13,7 @@ import zipfile
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfeffi import files, layers
 from tfeffi.errors import BadInput
@@ -24,7 +25,8 @@ NAME = "checkpoint.npz"
 
 def fingerprint(run: Run) -> dict:
     """What must be equal for a run to be resumed: settings, data, architecture, methods."""
-    architecture = hashlib.sha256(run.model.to_json().encode()).hexdigest()[:16]
+    shapes = [[type(x).__name__, [list(w.shape) for w in x.weights]] for x in run.model.layers]
+    architecture = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
     data = [f"{d.name}:{d.split}:{len(d)}" for d in (run.train, run.validation) if d is not None]
     methods = [type(m).__name__ for m in run.methods]
     settings = run.settings.to_json()
@@ -74,7 +76,7 @@ def save(run: Run, folder: pathlib.Path, identity: dict) -> None:
         "best": run.best and [run.best.value, run.best.epoch, run.best.model_json],
     }
     best = run.best.arrays if run.best else []
-    arrays = {f"variable_{i}": np.asarray(v) for i, v in enumerate(run.variables)}
+    arrays = {f"variable_{i}": tf.convert_to_tensor(v).numpy() for i, v in enumerate(run.variables)}
     arrays |= {f"best_{i}": a for i, a in enumerate(best)}
     with files.replacing(folder / NAME) as temporary:
         np.savez(temporary, header=np.array(json.dumps(header)), **arrays)
@@ -93,7 +95,7 @@ def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
         with np.load(path, allow_pickle=False) as archive:
             stored = {key: archive[key] for key in archive.files}
         header = json.loads(str(stored.pop("header")))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInput(f'fit: checkpoint "{path}" cannot be read ({error}); remove it') from error
     check_fingerprint(header["identity"], identity, folder)
     if header["model"] != run.model.to_json():

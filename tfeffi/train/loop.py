@@ -5,6 +5,7 @@ Time is counted in three drawers: `compile_seconds` (building, tracing, the firs
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import resource
@@ -93,7 +94,7 @@ def fit(
     _check(model, train, validation, settings, strategy)
 
     started = time.perf_counter()
-    run = _begin(model, train, validation, settings, tuple(methods), strategy)
+    run = begin(model, train, validation, settings, tuple(methods), strategy)
     identity = checkpoint.fingerprint(run)
     if folder and (finished := read_finished(folder, identity)):
         return finished
@@ -144,12 +145,14 @@ def _check(model, train, validation, settings, strategy) -> None:
             losses.check_outputs(model, settings.loss, shape, data.num_classes)
 
 
-def _begin(model, train, validation, settings, methods, strategy) -> Run:
+def begin(model, train, validation, settings, methods=(), strategy=None) -> Run:
     """The run before its first step: the model in its precision, methods applied, optimizer bound."""
+    strategy = strategy or tf.distribute.get_strategy()
+    totals = Totals()
+    scale = precision.loss_scale_for(settings.precision, settings.loss_scale)
     with strategy.scope():
         working = precision.recast(model, settings.precision)
-        scale = precision.loss_scale_for(settings.precision, settings.loss_scale)
-        run = Run(working, settings, train, validation, methods, strategy, scale, Totals())
+        run = Run(working, settings, train, validation, methods, strategy, scale, totals)
         for method in methods:
             method.on_model(run)
         if settings.fuse_batch_normalization:
@@ -158,21 +161,21 @@ def _begin(model, train, validation, settings, methods, strategy) -> Run:
     return run
 
 
-def _compile(run: Run) -> tuple["_CompiledStep", Evaluator]:
+def _compile(run: Run) -> tuple["CompiledStep", Evaluator]:
     """The step and the evaluator of the run's present model; the time goes into its drawer."""
     started = time.perf_counter()
-    made = _CompiledStep(run), Evaluator(run.model, run.settings.loss)
+    made = CompiledStep(run), Evaluator(run.model, run.settings.loss)
     run.compile_seconds += time.perf_counter() - started
     return made
 
 
-class _CompiledStep:
+class CompiledStep:
     """The traced step of a model, warmed up on one batch whose effects are undone."""
 
     def __init__(self, run: Run):
         self.model, self._step = run.model, step.build(run)
         before = [tf.identity(tf.convert_to_tensor(v)) for v in run.variables]
-        for images, labels in _batches(run).take(1):
+        for images, labels in itertools.islice(_batches(run), 1):
             self._step(images, labels)
         for variable, value in zip(run.variables, before, strict=True):
             variable.assign(value)
@@ -265,7 +268,7 @@ def _remember_best(run: Run, value: float | None) -> None:
         return
     sign = MONITORS[run.settings.monitor]
     if run.best is None or sign * value > sign * run.best.value:
-        arrays = [v.numpy() for v in run.model.variables]
+        arrays = [tf.convert_to_tensor(v).numpy() for v in run.model.variables]
         run.best = Best(value, run.epoch, run.model.to_json(), arrays)
 
 

@@ -7,6 +7,7 @@ not finite is skipped. bfloat16 has float32's exponent and needs no scale.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -28,23 +29,29 @@ def recast(model: keras.Model, precision: str) -> keras.Model:
         A new model with the same layer names and float32 variables.
     """
     exact = _float32_layers(model) if precision != "float32" else set()
-
-    def clone(layer):
-        serialized = keras.layers.serialize(layer)
-        serialized["config"]["dtype"] = "float32" if layer.name in exact else precision
-        return keras.layers.deserialize(serialized)
-
-    made = keras.models.clone_model(model, clone_function=clone)
+    made = model.__class__.from_config(_with_dtype(model.get_config(), precision, exact))
     copy_variables(model, made)
-    for old, new in zip(model.layers, made.layers, strict=True):
-        new.trainable = old.trainable
     return made
+
+
+def _with_dtype(config: Any, precision: str, exact: set[str]) -> Any:
+    """A model's config with the dtype policy of every layer, at any depth, but the exact ones."""
+    if isinstance(config, list | tuple):
+        return type(config)(_with_dtype(value, precision, exact) for value in config)
+    if not isinstance(config, dict):
+        return config
+    config = {key: _with_dtype(value, precision, exact) for key, value in config.items()}
+    inner, kind = config.get("config"), config.get("class_name")
+    is_layer = isinstance(inner, dict) and {"name", "dtype"} <= set(inner)
+    if is_layer and kind not in ("InputLayer", "__keras_tensor__"):
+        inner["dtype"] = "float32" if inner["name"] in exact else precision
+    return config
 
 
 def copy_variables(source: keras.Model, target: keras.Model) -> None:
     """Assigns every variable (weights, statistics, random states) of one model to its twin."""
     for old, new in zip(source.variables, target.variables, strict=True):
-        new.assign(old.value)
+        new.assign(tf.convert_to_tensor(old))
 
 
 def _float32_layers(model: keras.Model) -> set[str]:
@@ -56,6 +63,8 @@ def _float32_layers(model: keras.Model) -> set[str]:
         if layer is None or layer.name in names:
             continue
         names.add(layer.name)
+        if isinstance(layer, keras.Model):
+            names |= _float32_layers(layer)
         if not layer.weights and not isinstance(layer, keras.layers.InputLayer):
             wanted += tf.nest.flatten(layer.input)
     return names
