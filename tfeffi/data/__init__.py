@@ -8,16 +8,15 @@ CIFAR-10, MNIST and Fashion-MNIST are prepared by the tool tfeffi-fetch-data; no
 behind the user's back.
 """
 
-from tfeffi.data.batches import Augment, pipeline
+import importlib
+
 from tfeffi.data.images import DataError, Images, NotPrepared, WrongArchive
 from tfeffi.data.loading import load
 
-__all__ = [
-    "Augment",
-    "DataError",
-    "Images",
-    "NotPrepared",
-    "WrongArchive",
-    "load",
-    "pipeline",
-]
+__all__ = ["Augment", "DataError", "Images", "NotPrepared", "WrongArchive", "load", "pipeline"]
+
+
+def __getattr__(name: str):
+    if name in ("Augment", "pipeline"):  # imports TensorFlow, which fetching data can do without
+        return getattr(importlib.import_module("tfeffi.data.batches"), name)
+    raise AttributeError(f"module 'tfeffi.data' has no attribute {name!r}")

@@ -50,7 +50,8 @@ def load(
         if images.shape[1:] != shape:
             images = _fill(_resized_batches(images, size), len(images), shape)
         return Images(images, labels, 10, fashion_mini.CLASS_NAMES, name, str(split))
-    return _load_prepared(prepared.prepared_builder(name, data_dir), name, str(split), size)
+    with prepared.quiet():
+        return _load_prepared(prepared.prepared_builder(name, data_dir), name, str(split), size)
 
 
 # ---------------------------------------------------------------- through TFDS

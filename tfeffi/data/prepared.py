@@ -1,7 +1,11 @@
 """Opens data sets that TFDS has on this machine, and never lets it download one by itself."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
+
+from absl import logging
 
 from tfeffi.data import sources
 from tfeffi.data.images import DataError, NotPrepared
@@ -28,7 +32,8 @@ def builder(name: str, data_dir: str | os.PathLike | None = None):
     if not plain or (version and not version[0].isdigit()):  # "huggingface:x" would use the network
         raise _unknown(name)
     try:
-        return tfds.builder(str(name), data_dir=data_dir, try_gcs=False)
+        with quiet():
+            return tfds.builder(str(name), data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         raise _unknown(name) from error
     except Exception as error:  # each of TFDS's builders may fail in its own way
@@ -51,6 +56,17 @@ def prepared_builder(name: str, data_dir: str | os.PathLike | None = None):
             f"run: {_command(made.name, data_dir)}"
         )
     return made
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps TFDS from telling each thing it does; its errors still come as exceptions."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def is_prepared(made) -> bool:
