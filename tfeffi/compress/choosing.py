@@ -7,7 +7,7 @@ such a layer is left alone, and the reason is told.
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,15 +20,20 @@ from tfeffi.errors import BadInput
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
-    """A chain for a layer, and the decomposition its kernels are cut from."""
+    """A chain for a layer, and how the matrix its kernels are cut from is decomposed."""
 
     chain: Chain
-    split: LowRank
+    decompose: Callable[[], LowRank]
+
+    @functools.cached_property
+    def split(self) -> LowRank:
+        """The decomposition, made when it is needed: where no rank saves anything it never is."""
+        return self.decompose()
 
     @property
     def highest(self) -> int:
-        """The largest rank that saves something."""
-        return min(self.chain.break_even, self.split.full_rank)
+        """The largest rank that saves something; it is below the full rank."""
+        return self.chain.break_even
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +68,7 @@ def by_energy(candidates: Sequence[Candidate], energy: float, multiple_of: int) 
     """The cheapest candidate at the rank that keeps this share of the energy."""
     choices, ranks = [], []
     for candidate in candidates:
-        rank = candidate.split.rank_for(energy)
+        rank = candidate.split.rank_for(energy) if candidate.highest else 1
         ranks.append((rank, candidate.highest))
         if rank <= candidate.highest:
             choices.append(Choice(candidate, rounded(rank, multiple_of, candidate.highest)))

@@ -91,7 +91,7 @@ def low_rank(matrix: np.ndarray) -> LowRank:
         energies, basis = _eigen(matrix.T @ matrix)
     else:  # the smaller Gram matrix has all there is to know
         energies, left = _eigen(matrix @ matrix.T)
-        basis = _orthonormal(matrix.T @ left)
+        basis = _normalized(matrix.T @ left)
     return LowRank(energies, matrix, basis)
 
 
@@ -179,10 +179,11 @@ def _eigen(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(values[::-1], 0.0), np.ascontiguousarray(vectors[:, ::-1])
 
 
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    """Columns that are orthogonal, some of them perhaps 0, made orthonormal in their order."""
-    basis, triangle = np.linalg.qr(columns)
-    return basis * np.where(np.diag(triangle) < 0, -1.0, 1.0)
+def _normalized(columns: np.ndarray) -> np.ndarray:
+    """Orthogonal columns at unit length; those that are nothing but round-off are 0."""
+    lengths = np.linalg.norm(columns, axis=0)
+    real = lengths > 1e-9 * lengths.max(initial=0.0)
+    return np.where(real, columns / np.where(real, lengths, 1.0), 0.0)
 
 
 def _float32(array: np.ndarray) -> np.ndarray:

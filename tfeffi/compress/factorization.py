@@ -1,5 +1,6 @@
 """`factorize`: dense layers and convolutions as products of two thin ones."""
 
+import functools
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -88,20 +89,18 @@ def factorize(
 def _candidates(site: sites.Site, method: str, moments) -> list[Candidate]:
     """The ways in which this layer can be split."""
     matrix = decompose.channel_matrix(site.kernel)
-    pointwise = site.is_dense or site.kernel.shape[:2] == (1, 1)
-    found = []
     if moments is not None:
         biased = site.bias is not None
-        split = decompose.low_rank_on_data(
-            matrix,
-            moments.centered if biased else moments.raw,
-            moments.mean if biased else None,
-        )
-        return [Candidate(chains.basis(site), split)]
+        moment, means = (moments.centered, moments.mean) if biased else (moments.raw, None)
+        on_data = functools.partial(decompose.low_rank_on_data, matrix, moment, means)
+        return [Candidate(chains.basis(site), on_data)]
+    pointwise = site.is_dense or site.kernel.shape[:2] == (1, 1)
+    found = []
     if method != "spatial" or pointwise:
-        found.append(Candidate(chains.basis(site), decompose.low_rank(matrix)))
+        split = functools.partial(decompose.low_rank, matrix)
+        found.append(Candidate(chains.basis(site), split))
     if method != "channel" and not pointwise:
-        split = decompose.low_rank(decompose.spatial_matrix(site.kernel))
+        split = functools.partial(decompose.low_rank, decompose.spatial_matrix(site.kernel))
         found.append(Candidate(chains.spatial(site), split))
     return found
 

@@ -1,0 +1,67 @@
+"""Budgets: what they allow, and what is not one."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfeffi import Budget
+from tfeffi.errors import BadInput
+
+BEFORE = SimpleNamespace(macs=1001, params=100, bytes=400)
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit"),
+    [
+        (Budget(macs=0.5), 500),
+        (Budget(macs=1.0), 1001),
+        (Budget(macs=2), 2),
+        (Budget(params=0.29), 29),  # 0.29 * 100 is 28.999... in floating point
+        (Budget(bytes=49_248), 49_248),
+        (Budget(macs=6e6), 6_000_000),
+    ],
+)
+def test_limit(budget, limit):
+    assert budget.limit(BEFORE) == limit
+
+
+@given(st.floats(1e-6, 1.0), st.integers(1, 10**9))
+def test_a_fraction_allows_its_limit_and_no_more(fraction, macs):
+    budget, before = Budget(macs=fraction), SimpleNamespace(macs=macs)
+    limit = budget.limit(before)
+    assert limit <= macs and abs(limit - fraction * macs) <= 1
+    assert budget.allows(SimpleNamespace(macs=limit), before)
+    assert not budget.allows(SimpleNamespace(macs=limit + 1), before)
+
+
+def test_an_absolute_budget_needs_no_original():
+    assert Budget(params=99).allows(SimpleNamespace(params=99))
+    assert not Budget(params=99).allows(BEFORE)
+
+
+def test_a_fraction_of_nothing_known_is_refused():
+    with pytest.raises(BadInput, match=r"Budget\(macs=0.5\) is a fraction"):
+        Budget(macs=0.5).allows(BEFORE)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"macs": 0.5, "params": 0.5},
+        {"macs": 0},
+        {"macs": 0.0},
+        {"macs": -3},
+        {"params": 1},
+        {"bytes": float("nan")},
+        {"bytes": float("inf")},
+        {"macs": True},
+        {"macs": "0.5"},
+    ],
+)
+def test_what_is_no_budget(bad):
+    with pytest.raises(BadInput, match=r"^budget: ") as caught:
+        Budget(**bad)
+    assert "\n" not in str(caught.value)
