@@ -9,6 +9,7 @@ from keras import layers
 
 from tfeffi.analysis.cost import cost
 from tfeffi.errors import BadInput
+from tfeffi.layers import fuse_batch_normalization
 
 
 def functional(layer, shape):
@@ -217,6 +218,17 @@ def test_time_distributed_and_spectral_normalization_count_what_they_wrap():
 def test_channels_first():
     model = functional(layers.Conv2D(4, 3, data_format="channels_first"), (2, 8, 6))
     assert cost(model).macs == 6 * 4 * 18 * 4
+
+
+def test_a_fused_batch_normalization_is_reported_as_one():
+    model = functional(layers.BatchNormalization(name="bn"), (4, 4, 3))
+    assert cost(fuse_batch_normalization(model)) == cost(model)
+
+
+def test_a_model_built_by_its_first_call():
+    model = keras.Sequential([layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)])
+    model(np.zeros((1, 6, 6, 1), "float32"))
+    assert cost(model).macs == 16 * 18 + 32 * 3
 
 
 def test_what_is_not_counted_is_named():

@@ -138,7 +138,7 @@ def _check_model(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise BadInput(f"cost: expected a keras.Model, got {type(model).__name__}")
     if isinstance(model, keras.Sequential):
-        if not model.built or not model.layers:
+        if not model.built or not model.layers or getattr(model, "inputs", None) is None:
             raise BadInput(
                 f'cost: model "{model.name}" is not built; give it a keras.Input or call it once'
             )
@@ -269,7 +269,7 @@ class _Walk:
             params = self._new_params(operation)
             if _has_uncounted_kernel(operation):
                 self.uncounted.append(name)
-        kind = type(operation).__name__
+        kind = operation.__class__.__name__  # a fused BatchNormalization is one, too
         self.layers[name] = LayerCost(name, kind, macs, params, shape[1:])
         self.activations += sum(_values(operation, tensor.shape[1:]) for tensor in outputs)
         return outputs
