@@ -3,7 +3,7 @@
 1. builtin operators only: no Flex, no custom (they need a larger runtime than phones ship);
 2. the weights and activations are what was asked for;
 3. LiteRT runs it, and every output is finite;
-4. it computes what Keras computes: close for floats, the same class for int8.
+4. it computes what Keras computes: the same numbers, or with fewer bits the same classes.
 """
 
 import dataclasses
@@ -14,10 +14,11 @@ import numpy as np
 from tfeffi.errors import BadInput
 from tfeffi.export import flatbuffer
 
-# The largest difference over the largest output. Measured on this project's models, trained or
-# not, the worst were 3e-6, 2e-3, 4e-2 and 1e-1; a broken export is near 1 or above.
-TOLERANCE = {None: 1e-4, "float16": 1e-2, "dynamic": 0.15, "int8": 0.3}
-AGREEMENT = 0.9  # of the classes, int8 against Keras
+# The largest difference over the largest output. On this project's trained models it was at most
+# 1e-6, 1e-4, 2e-2 and 5e-2; with random weights under fresh batch statistics, which amplify every
+# rounding from layer to layer, up to 4e-5, 4e-2, 2e-1 and 2e-1. A broken file is near 1.
+TOLERANCE = {None: 1e-3, "float16": 0.05, "dynamic": 0.3, "int8": 0.3}
+AGREEMENT = 0.9  # of the classes with Keras
 
 
 class ExportError(BadInput):
@@ -101,36 +102,33 @@ def check_parity(
 ) -> None:
     """Rule 4, the judging.
 
-    A limit that the caller gives is strict. Without one, floats must be within TOLERANCE, and int8
-    must agree on AGREEMENT of the classes or be within TOLERANCE: a classifier that is not trained
-    yet gives near ties, and what is not a classifier has no classes.
+    A limit that the caller gives is kept. Without one, float32 must be within TOLERANCE, and lossy
+    weights must be within theirs or agree on AGREEMENT of the classes: only one of both holds for
+    large outputs that are far apart, and for an untrained classifier's near ties.
 
     Raises:
         ExportError: the file computes something else than Keras.
     """
     agrees = parity.top1_agreement
-    limit = TOLERANCE[quantize] if tolerance is None else tolerance
-    close = parity.relative_difference <= limit
-    if min_agreement is not None:
-        if agrees is None:
-            raise BadInput(
-                "min_agreement is for classifiers, with one output (n, classes), and needs images: "
-                "give check_with"
-            )
-        if agrees < min_agreement:
-            raise ExportError(_disagrees(agrees, min_agreement, parity))
-    if tolerance is None and quantize == "int8" and agrees is not None:
-        if min_agreement is None and agrees < AGREEMENT and not close:
-            raise ExportError(_disagrees(agrees, AGREEMENT, parity))
-    elif not close:
-        raise ExportError(
-            f"the exported file differs from Keras by {parity.relative_difference:.3g} of the "
-            f"largest output on {parity.images} images, allowed is {limit:g}"
+    if min_agreement is not None and agrees is None:
+        raise BadInput(
+            "min_agreement is for classifiers, with one output (n, classes), and needs images: "
+            "give check_with"
         )
+    if min_agreement is not None and agrees < min_agreement:
+        raise ExportError(_apart(parity, f"wanted are {min_agreement:.1%}"))
+    if tolerance is not None and parity.relative_difference > tolerance:
+        raise ExportError(_apart(parity, f"allowed is {tolerance:g}"))
+    if tolerance is min_agreement is None:
+        same = quantize is not None and agrees is not None and agrees >= AGREEMENT
+        if parity.relative_difference > TOLERANCE[quantize] and not same:
+            raise ExportError(_apart(parity, f"allowed is {TOLERANCE[quantize]:g}"))
 
 
-def _disagrees(agrees: float, wanted: float, parity: Parity) -> str:
+def _apart(parity: Parity, limit: str) -> str:
+    agrees = parity.top1_agreement
+    classes = "" if agrees is None else f" and gives {agrees:.1%} of the images the same class"
     return (
-        f"the exported file gives the class of Keras to {agrees:.1%} of {parity.images} images, "
-        f"wanted are {wanted:.1%}; calibrate on more or other training images"
+        f"the exported file differs from Keras by {parity.relative_difference:.3g} of the largest "
+        f"output on {parity.images} images{classes}; {limit}"
     )

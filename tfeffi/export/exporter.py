@@ -115,10 +115,10 @@ def export(
         input_shape: (h, w, c), where the model leaves its size open.
         check_with: images for the comparison with Keras, in the same forms (any split); default the
             calibration images, else random ones in `value_range`.
-        tolerance: the largest difference allowed, as a fraction of the largest output. Default 1e-4
-            for float32, 1e-2 for float16, 0.15 for dynamic, 0.3 for int8 without classes.
-        min_agreement: the fraction of images on which the class must be that of Keras. Default 0.9
-            for int8 (unless the outputs are close anyway, as of a model not yet trained).
+        tolerance: the largest difference allowed, as a fraction of the largest output. Default 1e-3
+            for float32; else 0.05 for float16 and 0.3 for the others, unless the classes agree.
+        min_agreement: the fraction of images on which the class must be that of Keras. Default 0.9,
+            unless the outputs are within tolerance.
         value_range: the lowest and highest input the model expects; calibration outside it draws a
             warning. None turns that off.
 

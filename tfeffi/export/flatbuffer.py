@@ -101,7 +101,7 @@ def read(path: str | os.PathLike) -> bytes:
 def zip_bytes(path: str | os.PathLike) -> int:
     """The size of the file inside a zip archive: what an app's download grows by."""
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.write(path, "model.tflite")
     with zipfile.ZipFile(archive) as file:
         return file.infolist()[0].compress_size
