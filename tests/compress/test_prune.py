@@ -250,6 +250,12 @@ def test_the_smallest_reachable_budget_is_told_truly():
     assert cost(small).macs == least
 
 
+def test_bn_scale_needs_batch_normalization():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8), layers.Dense(2)])
+    with pytest.raises(BadInput, match="needs batch normalization with a scale"):
+        prune(model, Budget(macs=0.5), importance="bn_scale")
+
+
 def test_nan_weights():
     model = net()
     model.get_layer("c").kernel.assign(np.full((3, 3, 16, 24), np.nan))

@@ -273,6 +273,17 @@ def randomize(model, seed):
             variable.assign(value.astype("float32"))
 
 
+def lively(model, seed=0):
+    """Random weights at a scale at which a hundred layers neither vanish nor overflow."""
+    randomize(model, seed)
+    for variable in model.weights:
+        shape = variable.shape
+        if len(shape) > 1:
+            depthwise = "depthwise" in variable.path or "dwconv" in variable.path
+            fan_in = np.prod(shape[:2]) if depthwise else np.prod(shape[:-1])
+            variable.assign(variable * (3.5 / np.sqrt(fan_in)))
+
+
 def images(model, count=3, seed=7):
     return (
         np.random.default_rng(seed).normal(size=(count, *model.input_shape[1:])).astype("float32")

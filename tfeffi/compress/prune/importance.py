@@ -65,6 +65,9 @@ def l2(coupling: Coupling, data=None) -> Scores:
 def bn_scale(coupling: Coupling, data=None) -> Scores:
     """|gamma| of batch normalization; channels without one are kept.
 
+    Raises:
+        BadInput: the model has no batch normalization with a scale.
+
     Source: Network Slimming (Liu et al. 2017, arXiv 1708.06519).
     """
     collected = []
@@ -73,6 +76,11 @@ def bn_scale(coupling: Coupling, data=None) -> Scores:
         if channels is not None and "gamma" in site.layer.shapes:
             gamma = next(v for v in site.layer.live.variables if v.name == "gamma")
             collected.append((coupling.classes_of(channels), _numpy(gamma)))
+    if not collected:
+        raise BadInput(
+            'prune: importance "bn_scale" needs batch normalization with a scale, and the model has '
+            'none; "l2" needs nothing'
+        )
     values = _mean_by_class(coupling.classes.count, collected, np.abs)
     return Scores(values, values, values)
 
