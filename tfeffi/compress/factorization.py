@@ -66,8 +66,9 @@ def factorize(
     one. A rank saves where rank < n·m/(n+m) for the n×m matrix that is split.
     """
     _check(method, budget, energy, ranks, multiple_of, data)
-    graph, before = read(model), cost(model)
+    graph = read(model)
     found, skipped = sites.find(graph, ignore, "factorize", ("Conv2D", "Dense"))
+    before = cost(model)
     if isinstance(ranks, Mapping):
         _check_ranks(ranks, found, graph.layers)
         skipped += [Skipped(s.path, "is not in ranks") for s in found if s.path not in ranks]

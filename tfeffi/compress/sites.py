@@ -92,6 +92,7 @@ def find(
         BadInput: `ignore` names a layer that is not in the model, or weights are not finite.
     """
     ignored = _ignored(graph, ignore, who)
+    _check_inputs(graph, who)
     calls: dict[str, list[Call]] = {}
     for call in graph.calls:
         calls.setdefault(call.layer.path, []).append(call)
@@ -119,6 +120,15 @@ def _ignored(graph: Graph, ignore: Sequence[str] | str, who: str) -> set[str]:
             )
         found |= here
     return found
+
+
+def _check_inputs(graph: Graph, who: str) -> None:
+    for tensor in graph.model.inputs:
+        if None in tensor.shape[1:]:
+            raise BadInput(
+                f'{who}: input "{tensor.name}" has the open shape {tuple(tensor.shape[1:])}, and what '
+                "a layer costs depends on it; build the model for a fixed one"
+            )
 
 
 def _shape(graph: Graph, tensors: Sequence[int]) -> Shape:

@@ -65,8 +65,9 @@ def replace_convolutions(
     multiply-adds at each position instead of N²·K·L.
     """
     _check(kind, rank, multiple_of, initialize, mid_activation)
-    graph, before = read(model), cost(model)
+    graph = read(model)
     found, skipped = sites.find(graph, ignore, "replace_convolutions", ("Conv2D",))
+    before = cost(model)
     new, changed = {}, []
     for site in found:
         why = _obstacle(site, kind)

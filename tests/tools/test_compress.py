@@ -1,0 +1,134 @@
+"""tfeffi-compress as its users run it: files in, files out, one line and exit code 2 for mistakes."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from tests.tools import many
+from tfeffi import models
+
+
+def save(folder, name, model):
+    model.save(folder / name)
+    return f"--model={folder / name}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compress")
+    size = {"input_shape": (28, 28, 1), "num_classes": 10, "width_multiplier": 0.5}
+    save(folder, "mnist.keras", models.build("mnist_classifier", **size))
+    save(folder, "rgb.keras", models.build("resnet8_mlperf_tiny", width_multiplier=0.5))
+    image = keras.Input((28, 28, 1))
+    encoded = keras.layers.Conv2D(16, 3, padding="same", name="encoder")(image)
+    decoded = keras.layers.Conv2D(1, 3, padding="same", name="decoder")(encoded)
+    save(folder, "autoencoder.keras", keras.Model(image, decoded))
+    (folder / "note.keras").write_text("not a model")
+    (folder / "cut.keras").write_bytes((folder / "mnist.keras").read_bytes()[:4000])
+    (folder / "model.h5").write_text("")
+    (folder / "there.keras").write_text("finished work")
+    (folder / "report.json").write_text("{}")
+    return folder
+
+
+GOOD = {
+    "pruned": ["mnist", "--method=prune", "--budget_macs=0.5", "--importance=l2"],
+    "measured": ["mnist", "--method=prune", "--budget_params=0.5", "--dataset=fashion_mini",
+                 "--split=train[:300]", "--finetune_epochs=1", "--validation_split=train[300:400]"],
+    "factorized": ["mnist", "--method=factorize", "--budget_bytes=120000", "--ignore=conv1"],
+    "by_energy": ["rgb", "--method=channel", "--energy=0.5", "--multiple_of=4"],
+    "separable": ["rgb", "--method=separable"],
+    "pairs": ["rgb", "--method=1d", "--rank=0.4", "--mid_activation=relu", "--initialize=random"],
+    "decoded": ["autoencoder", "--method=separable", "--dataset=fashion_mini",
+                "--split=train[:128]", "--finetune_epochs=1"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(folder):
+    cases = [
+        [f"--model={folder / words[0]}.keras", f"--output={folder / name}.keras", *words[1:]]
+        for name, words in GOOD.items()
+    ]
+    return dict(zip(GOOD, many.run("compress", cases), strict=True))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_smaller_keras_file_and_its_report(folder, made, name):
+    code, out, err = made[name]
+    assert code == 0, err
+    report = json.loads((folder / f"{name}.json").read_text())
+    small = keras.models.load_model(folder / f"{name}.keras")
+    assert report["after"]["params"] == small.count_params() < report["before"]["params"]
+    assert report["changed"] and f"{report['after']['macs']:,}" in out
+    assert ("finetune" in report) == ("--finetune_epochs=1" in GOOD[name])
+    assert not list(folder.glob(f".{name}*"))
+
+
+def test_budgets_are_met(folder, made):
+    costs = {name: json.loads((folder / f"{name}.json").read_text()) for name in made}
+    assert costs["pruned"]["after"]["macs"] <= 0.5 * costs["pruned"]["before"]["macs"]
+    assert costs["measured"]["after"]["params"] <= 0.5 * costs["measured"]["before"]["params"]
+    assert costs["factorized"]["after"]["bytes"] <= 120_000
+
+
+def test_fine_tuning_is_in_the_report(folder, made):
+    report = json.loads((folder / "measured.json").read_text())["finetune"]
+    assert report["images"] == 300 and report["settings"]["epochs"] == 1
+    assert 0 <= report["history"][0]["validation_accuracy"] <= 1
+
+
+BAD = [
+    (["--model={}/none.keras"], "there is no model file"),
+    (["--model={}/note.keras"], "is not a .keras file inside"),
+    (["--model={}/cut.keras"], "is not a .keras file inside, or is cut off"),
+    (["--model={}/model.h5"], "is not a .keras file; save it with"),
+    (["--output={}/new.tflite"], "must end in .keras"),
+    (["--output={}/there.keras"], "there.keras\" exists already"),
+    (["--report={}/report.json"], 'report "'),
+    (["--method=seperable"], 'unknown method "seperable"; did you mean "separable"'),
+    (["--budget_macs=0.5", "--budget_params=0.5"], "macs and params was given"),
+    (["--budget_macs=-1"], "macs=-1.0 is not positive"),
+    (["--budget_macs=half"], "budget_macs"),
+    (["--budget_macs=1e-6"], "smallest that can be reached"),
+    (["--method=separable", "--budget_macs=0.5"], 'method "separable" takes no budget'),
+    (["--energy=2"], "energy=2.0 must be in"),
+    (["--ignore=conv9"], 'layer "conv9" is not in the model; did you mean "conv'),
+    (["--dataset=fashion_mimi"], "fashion_mini"),
+    (["--dataset=fashion_mini", "--split=test"], "test images"),
+    (["--dataset=fashion_mini", "--split=trian"], "trian"),
+    (["--model={}/rgb.keras", "--dataset=fashion_mini"], "shape"),
+    (["--method=1d", "--model={}/rgb.keras", "--dataset=fashion_mini", "--finetune_epochs=1"],
+     "shape"),
+    (["--finetune_epochs=1"], "needs --dataset"),
+    (["--method=prune"], "budget"),
+    (["stray"], 'unexpected argument "stray"'),
+    (["--colour=red"], "colour"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refused(folder):
+    usual = [f"--model={folder}/mnist.keras", f"--output={folder}/new.keras", "--method=factorize"]
+    cases = [[*usual, *(word.format(folder) for word in words)] for words, _ in BAD]
+    return many.run("compress", cases)
+
+
+@pytest.mark.parametrize("number", range(len(BAD)), ids=[" ".join(words) for words, _ in BAD])
+def test_a_mistake_gets_one_line_and_exit_code_2(folder, refused, number):
+    code, out, err = refused[number]
+    assert code == 2
+    assert BAD[number][1] in err and err.startswith("tfeffi-compress: ")
+    assert len(err.strip().splitlines()) == 1 and "Traceback" not in out + err
+    assert not (folder / "new.keras").exists() and not (folder / "new.json").exists()
+    assert (folder / "there.keras").read_text() == "finished work"
+
+
+def test_help_is_quick_and_names_every_method():
+    command = [sys.executable, "-m", "tfeffi.tools.compress", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    for word in ("prune", "factorize", "separable", "1d", "--budget_macs", "--finetune_epochs"):
+        assert word in done.stdout
