@@ -99,7 +99,8 @@ def place(
 
 def _cost(at: Label, others, dots, obstacles, bounds: Box, places: list[Label]) -> float:
     """Names and points must stay readable; lines should; nearer and earlier places are nicer."""
-    hard = sum(map(at.box.overlap, others)) + sum(map(at.box.overlap, dots))
+    covered = [area for box in (*others, *dots) if (area := at.box.overlap(box))]
+    hard = 5 * len(covered) + sum(covered)  # even a sliver is one too many
     soft = sum(map(at.box.overlap, obstacles))
     return 20 * hard + 200 * at.box.outside(bounds) + 2 * soft + 6 * places.index(at)
 

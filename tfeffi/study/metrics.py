@@ -13,8 +13,13 @@ UNITS = {
     "": (1, ""), "B": (1, " B"), "kB": (1e-3, " kB"), "MB": (1e-6, " MB"), "GB": (1e-9, " GB"),
     "k": (1e-3, " k"), "M": (1e-6, " M"), "G": (1e-9, " G"), "T": (1e-12, " T"), "us": (1e3, " µs"),
     "ms": (1, " ms"), "s": (1, " s"), "min": (1 / 60, " min"), "h": (1 / 3600, " h"),
-    "%": (100, " %"), "points": (100, " points"), "x": (1, "×"), "img/s": (1, " img/s"),
+    "mb": (1, " MB"), "%": (100, " %"), "points": (100, " points"), "x": (1, "×"), "img/s": (1, " img/s"),
 }  # fmt: skip
+# What may be written for what: a value in milliseconds is not one in seconds.
+FAMILIES = (
+    ("bytes", "B", "kB", "MB", "GB"), ("count", "", "k", "M", "G", "T"), ("ms", "us"),
+    ("s", "min", "h"), ("mb",), ("%", "points"), ("x",), ("img/s",),
+)  # fmt: skip
 # Units that choose their prefix by the value.
 LADDERS = {"bytes": ("B", "kB", "MB", "GB"), "count": ("", "k", "M", "G", "T")}
 _MINUS = "\u2212"
@@ -74,7 +79,7 @@ _KNOWN = (
     Metric("train_seconds_mean", "training", "s", "less", gain="less"),
     Metric("compile_seconds_mean", "compile", "s", "less"),
     Metric("train_macs", "training MACs", "count", "less", gain="fewer"),
-    Metric("peak_memory_mb", "peak memory", "MB", "less", gain="less"),
+    Metric("peak_memory_mb", "peak memory", "mb", "less", gain="less"),
     Metric("n", "seeds", "", "", 0),
     Metric("epochs", "epochs", "", "", 0),
     Metric("runs", "timed runs", "", "", 0),
@@ -82,13 +87,12 @@ _KNOWN = (
     Metric("images_per_second", "speed", "img/s", "more", gain="faster"),
 )
 KNOWN = {known.key: known for known in _KNOWN}
-_MEGABYTES = Metric("", "", "MB", "less", gain="less")
 _BY_SUFFIX = (
     (r"_ms(_mean)?$", Metric("", "", "ms", "less", gain="faster")),
     (r"seconds(_mean)?$", Metric("", "", "s", "less", gain="less")),
     (r"images_per_second(_mean)?$", Metric("", "", "img/s", "more", gain="faster")),
     (r"bytes(_mean)?$", Metric("", "", "bytes", "less", gain="smaller")),
-    (r"_mb(_mean)?$", _MEGABYTES),
+    (r"_mb(_mean)?$", Metric("", "", "mb", "less", gain="less")),
     (r"(accuracy|agreement)(_mean)?$", Metric("", "", "%", "more", 2)),
     (r"(macs|params)(_mean)?$", Metric("", "", "count", "less", gain="fewer")),
 )
@@ -129,6 +133,11 @@ def write(value: float, unit: str = "", digits: int | None = None, signed: bool 
     return text + suffix
 
 
+def family(unit: str) -> tuple[str, ...]:
+    """The units in which a value of that unit may be written."""
+    return next(units for units in FAMILIES if unit in units)
+
+
 def times(value: float) -> str:
     """A ratio: "0.74×", "1.02×", "7.9×", "14.9×", "120×"."""
     return write(value, "x", 2 if value < 1.995 else 1 if value < 99.95 else 0)
@@ -145,7 +154,8 @@ def significant(number: float, digits: int = 3) -> int:
     """How many decimals show so many significant digits; none for an integer, which is exact."""
     if number == 0 or isinstance(number, int) or not math.isfinite(number):
         return 0
-    return max(0, digits - 1 - math.floor(math.log10(abs(number))))
+    power = int(f"{number:.{digits - 1}e}".partition("e")[2])  # of the rounded number
+    return max(0, digits - 1 - power)
 
 
 def ratio(row: Mapping[str, Any], baseline: Mapping[str, Any], key: str) -> float | None:

@@ -34,9 +34,9 @@ def write_report(study: Study, path: str | os.PathLike, title: str | None = None
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise BadInput(f'report: output "{path}" is a folder; name a file in it')
+        raise BadInput(f'output "{path}" is a folder; name a file in it')
     if path.exists() and not _is_report(path):
-        raise BadInput(f'report: output "{path}" exists and is no report; name another')
+        raise BadInput(f'output "{path}" exists and is no report; name another')
     text = page(study, title)
     with files.replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

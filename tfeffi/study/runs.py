@@ -132,14 +132,14 @@ def load(paths: Sequence[str | os.PathLike]) -> Study:
     """
     files = [_result_file(pathlib.Path(path)) for path in paths]
     if not files:
-        raise BadInput("report: no runs; give --runs=FOLDER, e.g. --runs=runs/demo")
+        raise BadInput("no runs; give --runs=FOLDER, e.g. --runs=runs/demo")
     for index, file in enumerate(files):
         if file.resolve() in {other.resolve() for other in files[:index]}:
-            raise BadInput(f'report: run "{paths[index]}" is given twice')
+            raise BadInput(f'run "{paths[index]}" is given twice')
     results = [Result.read(file) for file in files]
     for file, result in zip(files, results, strict=True):
         if not result.rows:
-            raise BadInput(f'report: "{file}" has no rows; the run has not measured anything yet')
+            raise BadInput(f'"{file}" has no rows; the run has not measured anything yet')
     names = _names(results, [pathlib.Path(path) for path in paths])
     return _study(results, names, [f.parent if f.name == "result.json" else None for f in files])
 
@@ -169,11 +169,11 @@ def _result_file(path: pathlib.Path) -> pathlib.Path:
     if not path.exists():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = f"; {near(path.name, siblings)}" if siblings else ""
-        raise BadInput(f'report: there is no run "{path}"{hint}')
+        raise BadInput(f'there is no run "{path}"{hint}')
     if not (path / "result.json").exists():
         inside = sorted(str(found.parent) for found in path.glob("*/result.json"))
         hint = "; its folders have: " + ",".join(inside) if inside else "; has the run finished?"
-        raise BadInput(f'report: "{path}" holds no result.json{hint}')
+        raise BadInput(f'"{path}" holds no result.json{hint}')
     return path / "result.json"
 
 

@@ -74,8 +74,10 @@ class Column:
                 f'column "{text.strip()}" must read like p50_ms, ratio(p50_ms):x.1 or bytes:kB=size'
             )
         kind, key, _, unit, digits, heading = found.groups()
-        if unit and unit not in metrics.UNITS:
-            raise BadInput(f'column "{text.strip()}": unit "{unit}": {near(unit, metrics.UNITS)}')
+        of = "x" if kind == "ratio" else metrics.metric(key).unit
+        if unit and unit not in metrics.family(of):
+            units = ", ".join(u for u in metrics.family(of) if u)
+            raise BadInput(f'column "{text.strip()}": not in "{unit}" but in {units}')
         return cls(key, kind or "", unit or None, int(digits) if digits else None, heading)
 
     @property
