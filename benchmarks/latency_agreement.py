@@ -129,13 +129,14 @@ def litert_benchmark(path: pathlib.Path, runs: int) -> dict:
     if not program:
         raise BadInput("litert-benchmark is not installed; it comes with ai-edge-litert")
     with tempfile.NamedTemporaryFile(suffix=".json") as answer:
-        subprocess.run(
-            [
-                program, f"--model={path}", "--num_threads=1", f"--num_runs={runs}",
-                f"--warmup_runs={WARMUP_RUNS}", f"--result_json={answer.name}",
-            ],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        command = [
+            program, f"--model={path}", "--num_threads=1", f"--num_runs={runs}",
+            f"--warmup_runs={WARMUP_RUNS}", f"--result_json={answer.name}",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise BadInput(f'litert-benchmark cannot run "{path}": {last}')
         return json.loads(pathlib.Path(answer.name).read_text())["latency"]
 
 

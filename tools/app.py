@@ -26,6 +26,14 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(_fail(error))
 
 
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its greeting, which would stand before a tool's own lines."""
+    from tfeffi import quiet
+
+    with quiet.native_code():
+        import tensorflow  # noqa: F401
+
+
 def _show_in_help(tool) -> None:
     """Makes --help print the tool's docstring and flags: a console script's main module has none."""
     sys.modules["__main__"].__doc__ = tool.__doc__

@@ -48,6 +48,8 @@ def main(_):
         if not _CALIBRATION.value:
             raise BadInput("--quantize=int8 needs --calibration=DATASET, such as fashion_mini")
         check_split(_SPLIT.value)
+    app.import_tensorflow()
+    if quantize == "int8":
         from tfeffi import data
 
         images = data.load(

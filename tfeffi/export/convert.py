@@ -4,17 +4,14 @@ The weights enter the traced graph as constants (`Model.stateless_call`), so the
 every batch normalization into its convolution, and leaves no variables for the phone to initialize.
 """
 
-import contextlib
 import copy
-import os
 import re
-import sys
-import tempfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfeffi import quiet
 from tfeffi.errors import BadInput
 from tfeffi.export import calibration
 from tfeffi.export.contract import ExportError
@@ -145,7 +142,7 @@ def convert(
         if integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
     try:
-        with _quiet():
+        with quiet.native_code():
             return converter.convert()
     except Exception as error:  # ConverterError, RuntimeError, ValueError: native code says which
         raise ExportError(f'cannot convert model "{model.name}": {_reason(str(error))}') from error
@@ -161,26 +158,6 @@ def _function(model: keras.Model, signature):
         return {f"output_{i}": output for i, output in enumerate(keras.tree.flatten(outputs))}
 
     return tf.function(infer, input_signature=signature, autograph=False).get_concrete_function()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Sends what the native converter prints to nowhere; it cannot be told to be silent.
-
-    It writes to the file descriptors themselves, past sys.stderr, so these are what is redirected.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    with tempfile.TemporaryFile() as nowhere:
-        try:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            for descriptor, number in zip(kept, (1, 2), strict=True):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
 
 
 def _reason(message: str) -> str:

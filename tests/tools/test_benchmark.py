@@ -1,0 +1,76 @@
+"""tfeffi-benchmark, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.export import handmade
+
+QUICK = ("--min_runs=20", "--min_seconds=0", "--rounds=2", "--warmup_runs=2")
+
+
+def benchmark(*flags):
+    command = [sys.executable, "-m", "tfeffi.tools.benchmark", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    handmade.relu(folder / "small.tflite", shape=(1, 8))
+    handmade.relu(folder / "large.tflite", shape=(1, 256, 256, 16))
+    handmade.relu(folder / "open.tflite", shape=(1, 1, 1, 3), signature=(-1, -1, -1, 3))
+    handmade.aborting(folder / "aborting.tflite")
+    handmade.with_custom_operator(folder / "custom.tflite")
+    (folder / "text.tflite").write_text("not a model")
+    return folder
+
+
+def test_one_file(models):
+    done = benchmark(f"--model={models / 'small.tflite'}", *QUICK)
+    assert done.returncode == 0 and "p50 ms" in done.stdout and "small.tflite" in done.stdout
+
+
+def test_several_files_and_json(models, tmp_path):
+    paths = f"{models / 'large.tflite'},{models / 'small.tflite'}"
+    output = tmp_path / "latency.json"
+    done = benchmark(f"--model={paths}", f"--output={output}", *QUICK)
+    assert done.returncode == 0, done.stderr
+    large, small = json.loads(output.read_text())["rows"]
+    assert small["ratio"] < 0.5 and small["ratio_to"] == large["model"] == str(
+        models / "large.tflite"
+    )
+    assert large["runs"] >= 20 and large["rounds"] == 2 and large["device"] == "host"
+    again = benchmark(f"--model={paths}", f"--output={output}", *QUICK)
+    assert again.returncode == 2 and "exists already" in again.stderr
+
+
+def test_an_open_shape_is_given(models):
+    path = models / "open.tflite"
+    assert benchmark(f"--model={path}", "--input_shape=1x32x32x3", *QUICK).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "line"),
+    (
+        ("no.tflite", (), "there is no model file"),
+        ("text.tflite", (), "is not a .tflite file"),
+        ("custom.tflite", (), 'needs the custom operator "Landmarks"'),
+        ("aborting.tflite", (), "made LiteRT abort"),
+        ("open.tflite", (), "open shape"),
+        ("open.tflite", ("--input_shape=1x32xc",), "must read like 1x224x224x3"),
+        ("small.tflite", ("--threads=0",), "threads 0 must be at least 1"),
+        ("small.tflite", ("--device=hst",), 'did you mean "host"?'),
+    ),
+)
+def test_bad_input_is_one_line_and_exit_code_2(models, model, flags, line):
+    done = benchmark(f"--model={models / model}", *flags, *QUICK)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_help_reads_well():
+    done = benchmark("--help")
+    assert "tfeffi-benchmark --model=a.tflite" in done.stdout and "--min_seconds" in done.stdout
