@@ -137,6 +137,17 @@ def test_a_share_of_the_full_rank():
     assert report.settings["ranks"] == {"fc": 24}
 
 
+def test_a_rank_that_only_saves_at_an_odd_width_is_left():
+    model = dense(40, 40)  # break-even at 19
+    split = decompose.low_rank(np.random.default_rng(0).standard_normal((40, 40)))
+    kernel = split.matrix @ split.basis[:, :17] @ split.basis[:, :17].T
+    model.get_layer("fc").kernel.assign(kernel)
+    _, report = factorize(model, energy=1 - 1e-12)
+    assert "takes rank 17, 24 as a multiple of 8, and only ranks up to 19" in report.skipped[0].why
+    _, report = factorize(model, energy=1 - 1e-12, multiple_of=1)
+    assert report.settings["ranks"] == {"fc": 17}
+
+
 @pytest.mark.parametrize("budget", [{"macs": 0.6}, {"params": 0.4}, {"bytes": 150_000}])
 @pytest.mark.parametrize("multiple_of", [1, 8])
 def test_a_budget_is_met_and_used(budget, multiple_of):

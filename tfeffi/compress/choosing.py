@@ -66,28 +66,21 @@ Decision = Choice | str  # a string says why the layer is left alone
 
 def by_energy(candidates: Sequence[Candidate], energy: float, multiple_of: int) -> Decision:
     """The cheapest candidate at the rank that keeps this share of the energy."""
-    choices, ranks = [], []
-    for candidate in candidates:
-        rank = candidate.split.rank_for(energy) if candidate.highest else 1
-        ranks.append((rank, candidate.highest))
-        if rank <= candidate.highest:
-            choices.append(Choice(candidate, rounded(rank, multiple_of, candidate.highest)))
+    ranks = [c.split.rank_for(energy) if c.highest else 1 for c in candidates]
+    choices = _choices(candidates, ranks, multiple_of)
     if choices:
         return min(choices, key=lambda choice: (choice.macs, choice.params))
-    return _nothing_saved(f"{100 * energy:g} % of the energy takes rank", ranks)
+    asked = f"{100 * energy:g} % of the energy takes rank"
+    return _nothing_saved(asked, candidates, ranks, multiple_of)
 
 
 def by_share(candidates: Sequence[Candidate], share: float, multiple_of: int) -> Decision:
     """The candidate that keeps the most energy at this share of its full rank."""
-    choices, ranks = [], []
-    for candidate in candidates:
-        rank = max(1, round(share * candidate.split.full_rank))
-        ranks.append((rank, candidate.highest))
-        if rank <= candidate.highest:
-            choices.append(Choice(candidate, rounded(rank, multiple_of, candidate.highest)))
+    ranks = [max(1, round(share * c.split.full_rank)) if c.highest else 1 for c in candidates]
+    choices = _choices(candidates, ranks, multiple_of)
     if choices:
         return min(choices, key=lambda choice: (choice.loss, choice.macs))
-    return _nothing_saved(f"{share:g} of the full rank is", ranks)
+    return _nothing_saved(f"{share:g} of the full rank is", candidates, ranks, multiple_of)
 
 
 def by_rank(candidates: Sequence[Candidate], rank: int) -> Decision:
@@ -95,7 +88,7 @@ def by_rank(candidates: Sequence[Candidate], rank: int) -> Decision:
     choices = [Choice(c, rank) for c in candidates if rank <= c.highest]
     if choices:
         return min(choices, key=lambda choice: (choice.loss, choice.macs))
-    return _nothing_saved("asked for is rank", [(rank, c.highest) for c in candidates])
+    return _nothing_saved("asked for is rank", candidates, [rank] * len(candidates), 1)
 
 
 def by_budget(
@@ -145,8 +138,19 @@ def by_budget(
 
 
 def rounded(rank: int, multiple_of: int, highest: int) -> int:
-    """The rank rounded up to a multiple, but not past the highest that saves something."""
-    return min(-(-rank // multiple_of) * multiple_of, highest)
+    """The rank rounded up to a multiple; as it is where not even one multiple saves something."""
+    return rank if highest < multiple_of else -(-rank // multiple_of) * multiple_of
+
+
+def _choices(
+    candidates: Sequence[Candidate], ranks: Sequence[int], multiple_of: int
+) -> list[Choice]:
+    """The candidates that save something at their ranks, rounded."""
+    pairs = [
+        (candidate, rounded(rank, multiple_of, candidate.highest))
+        for candidate, rank in zip(candidates, ranks, strict=True)
+    ]
+    return [Choice(candidate, rank) for candidate, rank in pairs if rank <= candidate.highest]
 
 
 def _curve(candidates: Sequence[Candidate], multiple_of: int) -> list[Choice]:
@@ -200,12 +204,17 @@ def _site_cost(site: Site) -> _SiteCost:
 
 
 def _never(candidates: Sequence[Candidate]) -> str:
-    return _nothing_saved("the least is rank", [(1, c.highest) for c in candidates])
+    return _nothing_saved("the least is rank", candidates, [1] * len(candidates), 1)
 
 
-def _nothing_saved(asked: str, ranks: list[tuple[int, int]]) -> str:
+def _nothing_saved(
+    asked: str, candidates: Sequence[Candidate], ranks: Sequence[int], multiple_of: int
+) -> str:
     """The reason, by the candidate that came closest."""
-    rank, highest = min(ranks, key=lambda pair: pair[0] / max(pair[1], 1e-9))
+    pairs = [(rank, c.highest) for c, rank in zip(candidates, ranks, strict=True)]
+    rank, highest = min(pairs, key=lambda pair: pair[0] / max(pair[1], 1e-9))
     if highest < 1:
         return "no rank saves anything"
-    return f"{asked} {rank}, and only ranks up to {highest} save anything"
+    up = rounded(rank, multiple_of, highest)
+    text = f"{asked} {rank}" + (f", {up} as a multiple of {multiple_of}" if up != rank else "")
+    return f"{text}, and only ranks up to {highest} save anything"

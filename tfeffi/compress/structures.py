@@ -111,8 +111,9 @@ def _rank(chain: Chain, rank: int | float | None, multiple_of: int) -> int:
         return 1 if rank is None else int(rank)
     share = SHARE_OF_BREAK_EVEN if rank is None else rank
     if isinstance(share, float):
-        wanted = max(1, round(share * chain.break_even))
-        return rounded(wanted, multiple_of, max(1, chain.break_even))
+        highest = chain.break_even
+        width = rounded(max(1, round(share * highest)), multiple_of, highest)
+        return width if width <= highest else highest // multiple_of * multiple_of or width
     return int(rank)
 
 
