@@ -179,6 +179,26 @@ def test_nested_models_shared_and_at_several_sizes():
     ]
 
 
+@pytest.mark.parametrize("last", [True, False], ids=["output", "middle"])
+@pytest.mark.parametrize("elsewhere", [True, False])
+@pytest.mark.parametrize("calls", [1, 3])
+def test_functional_models_nested_in_functional_ones(calls, elsewhere, last):
+    inputs = keras.Input((8, 8, 2))
+    inner = keras.Model(inputs, layers.Conv2D(2, 3, padding="same", name="conv")(inputs), name="in")
+    if elsewhere:  # a call of another model comes first in the layer's own count
+        inner(keras.Input((8, 8, 2)))
+    x = inputs = keras.Input((8, 8, 2))
+    for _ in range(calls):
+        x = inner(x)
+    model = keras.Model(inputs, x if last else layers.Flatten()(x))
+    counted = cost(model)
+    assert counted.macs == calls * 64 * 9 * 4
+    assert counted.params == 38
+    assert "in/conv" in {layer.name for layer in counted.layers}
+    loaded = keras.Model.from_config(model.get_config())  # its nodes may be numbered anew
+    assert cost(loaded).macs == counted.macs
+
+
 def test_functional_models_in_sequential_and_operations_between_layers():
     inputs = keras.Input((8, 8, 2))
     block = keras.Model(inputs, 2.0 * layers.Conv2D(2, 3, padding="same")(inputs) + inputs)
