@@ -1,0 +1,50 @@
+"""Every architecture of tfeffi.models exports every way, small, with fused batch normalization."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfeffi
+from tfeffi import layers, models
+
+SMALL = {
+    "mnist_autoencoder": {"width_multiplier": 0.25},
+    "mnist_classifier": {"width_multiplier": 0.25},
+    "mobilenet_v2": {"input_shape": (16, 16, 3), "num_classes": 10, "width_multiplier": 0.25},
+    "resnet8_mlperf_tiny": {},
+    "resnet_cifar": {"input_shape": (16, 16, 3), "num_classes": 10, "depth": 8, "width": 8},
+    "resnet_imagenet": {
+        "input_shape": (32, 32, 3), "num_classes": 10, "depth": 50, "width_multiplier": 0.125,
+    },
+    "vgg": {"input_shape": (16, 16, 3), "num_classes": 10, "depth": 8, "width_multiplier": 0.125},
+}  # fmt: skip
+
+
+def test_no_architecture_is_left_out():
+    assert set(SMALL) == set(models.names())
+
+
+@pytest.mark.parametrize(
+    "quantize",
+    (
+        None, "int8", pytest.param("float16", marks=pytest.mark.slow),
+        pytest.param("dynamic", marks=pytest.mark.slow),
+    ),
+)  # fmt: skip
+@pytest.mark.parametrize("name", SMALL)
+def test_it_exports(name, quantize, tmp_path):
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if quantize == "int8" else "float32")
+    try:
+        model = layers.fuse_batch_normalization(models.build(name, **SMALL[name]))
+    finally:
+        keras.config.set_dtype_policy(previous)
+    random = np.random.default_rng(0)
+    images = random.random((50, *model.input_shape[1:]), np.float32)
+    exported = tfeffi.export(
+        model, tmp_path / "m.tflite", quantize=quantize, check_with=images,
+        calibration=images if quantize == "int8" else None, integer_io=quantize == "int8",
+    )  # fmt: skip
+    assert not {"MUL", "SUB", "RSQRT", "CAST", "QUANTIZE"} & set(exported.operators)  # all folded
+    kernels = sum(type(layer).__name__.find("Conv") >= 0 for layer in model.layers)
+    assert sum(n for op, n in exported.operators.items() if "CONV" in op) == kernels
