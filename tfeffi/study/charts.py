@@ -185,7 +185,7 @@ def summary(entry: Entry) -> list[str]:
         of = metrics.metric(key)
         text = f"{of.title}: {of.with_spread(entry.row)}"
         if gained := gain(entry, key):
-            text += f"  ({gained})"
+            text += f" ({gained})"
         lines.append(text)
     return lines
 

@@ -23,7 +23,7 @@ _INK, _SOFT, _GRID = "#16191d", "#57606a", "#e6eaee"
 _TEXT, _MARK = 8.5, 7.0  # points
 _STYLE = {
     "font.family": "DejaVu Sans", "font.size": _TEXT, "axes.edgecolor": "#d8dee4", "svg.hashsalt": "",
-    "axes.labelcolor": _SOFT, "xtick.color": _SOFT, "ytick.color": _SOFT, "svg.fonttype": "none",
+    "axes.labelcolor": _SOFT, "xtick.color": _SOFT, "ytick.color": _SOFT,
 }  # fmt: skip
 
 

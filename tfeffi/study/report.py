@@ -58,7 +58,7 @@ def console_table(result: Result | Study, console: Console | None = None) -> Non
     study = runs.of(result) if isinstance(result, Result) else result
     fronts = [e for cost in COSTS for front in study.fronts(cost) for e in front]
     columns = [column for column in _CONSOLE if study.having(column[1])]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("", width=1)
     table.add_column("variant", overflow="fold", min_width=8)
     for title, _, _ in columns:
