@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 
 def get_config():
+    """The experiment."""
     return ConfigDict(
         {
             "name": "cifar10_resnet20",

@@ -17,17 +17,20 @@ flags.mark_flag_as_required("config")
 
 
 def main(_):
-    from tfeffi.study import report, variants
+    """Runs the study, shows its table, writes its page."""
+    from tfeffi.study import report, runs, variants
     from tfeffi.train import experiment
 
     workdir = _WORKDIR.value or f"runs/{experiment.name_of(_CONFIG.value)}"
-    result = variants.run(_CONFIG.value, workdir)
-    report.write([workdir], f"{workdir}/report.html")
-    report.console_table(result)
+    variants.run(_CONFIG.value, workdir)
+    study = runs.load([workdir])
+    report.write_report(study, f"{workdir}/report.html")
+    report.console_table(study)
     print(f"wrote {workdir}/result.json and {workdir}/report.html")
 
 
 def run():
+    """The console script."""
     app.run(main)
 
 

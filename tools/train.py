@@ -17,16 +17,18 @@ flags.mark_flag_as_required("config")
 
 
 def main(_):
-    from tfeffi.study.report import console_table
+    """Trains, shows the row."""
+    from tfeffi.study import report, runs
     from tfeffi.train import experiment
 
     workdir = _WORKDIR.value or f"runs/{experiment.name_of(_CONFIG.value)}"
-    result = experiment.run(_CONFIG.value, workdir)
-    console_table(result)
+    experiment.run(_CONFIG.value, workdir)
+    report.console_table(runs.load([workdir]))
     print(f"wrote {workdir}/result.json")
 
 
 def run():
+    """The console script."""
     app.run(main)
 
 

@@ -198,8 +198,7 @@ class Narrower(Method):
 
     def on_epoch_end(self, run):
         if run.epoch == 1:
-            run.model, slices = tfeffi.reindex(run.model, {"conv": [0, 2, 4]})
-            run.optimizer = slices.apply_to(run.optimizer, run.model)
+            run.adopt(*tfeffi.reindex(run.model, {"conv": [0, 2, 4]}))
 
 
 def test_a_method_may_change_the_model_between_epochs(tmp_path):

@@ -27,7 +27,7 @@ class Method:
         return gradients
 
     def on_epoch_end(self, run) -> None:
-        """Eager, before validation; may replace `run.model` and `run.optimizer` together."""
+        """Eager, before validation; may change the model, through `run.adopt`."""
 
     def state(self) -> dict[str, Any]:
         """What must survive a kill, as JSON values."""

@@ -121,7 +121,9 @@ class _Study:
 
     def say(self, text: str) -> None:
         self.stage += 1
-        self.console.print(f"[bold][{self.stage}/{self.stages}][/bold] {text}", highlight=False)
+        self.console.print(
+            f"[bold][{self.stage}/{self.stages}][/bold] {text}", highlight=False, soft_wrap=True
+        )
 
     def baseline(self, verbose: bool) -> Made:
         self.say(f"train {self.config['model']['name']} on {self.config['data']['name']}")
@@ -165,7 +167,7 @@ class _Study:
         if arguments.pop("use_data", method is compress.prune):
             arguments["data"] = self.splits.train.take(ACTIVATION_IMAGES)
         small, report = method(load(base), **arguments)
-        self.console.print(report.table(), highlight=False)
+        self.console.print(report.table(), highlight=False, soft_wrap=True)
         files.write_json(folder / "report.json", report.to_json())
         with files.replacing(path) as temporary:
             small.save(temporary)

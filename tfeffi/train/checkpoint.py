@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from tfeffi import files, layers
 from tfeffi.errors import BadInput
-from tfeffi.train import optimizers, schedules
 from tfeffi.train.state import Best, Run
 
 NAME = "checkpoint.npz"
@@ -122,11 +121,4 @@ def _take_model(run: Run, text: str) -> None:
     """Gives the run the model that a method had made, and an optimizer bound to it."""
     with run.strategy.scope():
         run.model = model_from_json(text, run.settings.fuse_batch_normalization)
-        run.optimizer = make_optimizer(run)
-
-
-def make_optimizer(run: Run) -> keras.optimizers.Optimizer:
-    """The optimizer of the run's settings, bound to its present model."""
-    s = run.settings
-    schedule = schedules.build(s.schedule, s.learning_rate, s.epochs, run.steps_per_epoch)
-    return optimizers.build(s.optimizer, schedule, run.model)
+        run.optimizer = run.new_optimizer()

@@ -157,7 +157,7 @@ def begin(model, train, validation, settings, methods=(), strategy=None) -> Run:
             method.on_model(run)
         if settings.fuse_batch_normalization:
             run.model = layers.fuse_batch_normalization(run.model)
-        run.optimizer = checkpoint.make_optimizer(run)
+        run.optimizer = run.new_optimizer()
     return run
 
 

@@ -56,7 +56,9 @@ class Reporter:
     def epoch(self, row: dict[str, float], seconds_left: float) -> None:
         """After an epoch: `row` is its line of the history."""
         if self.verbose:
-            self.console.print(_line(row, self.run.settings.epochs, seconds_left), highlight=False)
+            self.console.print(
+                _line(row, self.run.settings.epochs, seconds_left), highlight=False, soft_wrap=True
+            )
         with self.writer.as_default() if self.writer else contextlib.nullcontext():
             for key, value in row.items() if self.writer else ():
                 tf.summary.scalar(key, value, step=row["epoch"])
@@ -64,7 +66,7 @@ class Reporter:
     def say(self, text: str) -> None:
         """A line of its own."""
         if self.verbose:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, soft_wrap=True)
 
 
 def _line(row: dict[str, float], epochs: int, seconds_left: float) -> str:

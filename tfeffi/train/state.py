@@ -7,8 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfeffi import layers
 from tfeffi.data import Images
 from tfeffi.methods import Method
+from tfeffi.surgery import Slices
+from tfeffi.train import optimizers, schedules
 from tfeffi.train.precision import LossScale, NoScale
 from tfeffi.train.settings import Settings
 
@@ -92,6 +95,19 @@ class Run:
             *self.model.variables, *self.optimizer.variables, *self.loss_scale.variables,
             *self.totals.variables,
         ]  # fmt: skip
+
+    def new_optimizer(self) -> keras.optimizers.Optimizer:
+        """The optimizer of the run's settings, bound to its present model."""
+        s = self.settings
+        schedule = schedules.build(s.schedule, s.learning_rate, s.epochs, self.steps_per_epoch)
+        return optimizers.build(s.optimizer, schedule, self.model)
+
+    def adopt(self, model: keras.Model, slices: Slices) -> None:
+        """Goes on with a model that surgery made of the present one; optimizer slots follow."""
+        with self.strategy.scope():
+            fuse = self.settings.fuse_batch_normalization
+            self.model = layers.fuse_batch_normalization(model) if fuse else model
+            self.optimizer = slices.apply_to(self.optimizer, self.model, make=self.new_optimizer)
 
     def counters(self) -> dict[str, Any]:
         """The plain numbers of the run, for a checkpoint."""
