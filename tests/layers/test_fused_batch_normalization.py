@@ -1,8 +1,6 @@
 """The fused layer against Keras's own: same numbers everywhere, same files, less time."""
 
 import inspect
-import statistics
-import time
 
 import keras
 import numpy as np
@@ -229,21 +227,3 @@ def test_it_is_ours_and_keras_s():
     assert isinstance(layer, Plain)
     assert type(layer) is FusedBatchNormalization
     assert not isinstance(Plain(), FusedBatchNormalization)
-
-
-def test_a_training_step_is_faster():
-    """Interleaved, forward and backward; 2 to 4 times on an idle machine."""
-    x = tf.convert_to_tensor(images((64, 32, 32, 32)))
-    steps = []
-    for layer in twins(x.shape):
-        step = tf.function(lambda x, layer=layer: gradients(layer, x, True)[1])
-        step(x)
-        steps.append(step)
-    seconds = ([], [])
-    for _ in range(15):
-        for step, taken in zip(steps, seconds, strict=True):
-            start = time.perf_counter()
-            step(x)[0].numpy()
-            taken.append(time.perf_counter() - start)
-    plain, fused = map(statistics.median, seconds)
-    assert fused < plain
