@@ -327,5 +327,8 @@ def test_nan_weights_and_unreadable_models_are_refused():
         factorize(model)
     with pytest.raises(BadInput, match="not built"):
         factorize(keras.Sequential([keras.layers.Dense(3)]))
+    image = keras.Input((None, None, 3))
+    with pytest.raises(BadInput, match="open shape"):
+        factorize(keras.Model(image, keras.layers.Conv2D(8, 3)(image)))
     with pytest.raises(BadInput, match=r"expected a keras\.Model"):
         factorize("model.keras")

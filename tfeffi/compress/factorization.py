@@ -36,9 +36,9 @@ def factorize(
 
     Args:
         model: a functional or built Sequential model; it is left as it is.
-        method: how a kernel (kh, kw, cin, cout) becomes two. "channel": kh×kw to `rank` channels,
-            then 1×1. "spatial": kh×1 to `rank` channels, then 1×kw. "svd": whichever is cheaper,
-            layer by layer. A Dense layer and a 1×1 convolution are two of their kind in each.
+        method: "channel": kh×kw to `rank` channels, then 1×1. "spatial": kh×1 to `rank` channels,
+            then 1×kw. "svd": whichever is cheaper, layer by layer. A Dense layer and a 1×1
+            convolution become two of their kind in each.
         budget: what the result may cost; the ranks are chosen to keep the most energy.
         energy: or the share of Σσ² that each layer keeps, in (0, 1]; .95 if nothing is given.
         ranks: or one share of the full rank for all layers, in (0, 1], or {layer: rank}.
@@ -55,16 +55,14 @@ def factorize(
         Nothing is trained: fine-tune it.
 
     Raises:
-        BadInput: a budget that cannot be met (the message says what can), an unknown layer or
-            method, NaN weights, data that does not fit, a subclassed model.
+        BadInput: a budget that cannot be met (the message says what can), NaN weights, ...
 
     Example:
         small, report = factorize(model, budget=Budget(macs=0.5), data=images[:500])
         print(report.table())
 
     Source: Denton et al. 2014 (arXiv 1404.0736) and Zhang et al. 2015 (arXiv 1505.06798) for the
-    channel split and its data-aware form, Jaderberg et al. 2014 (arXiv 1405.3866) for the spatial
-    one. A rank saves where rank < n·m/(n+m) for the n×m matrix that is split.
+    channel split, Jaderberg et al. 2014 (arXiv 1405.3866) for the spatial one.
     """
     _check(method, budget, energy, ranks, multiple_of, data)
     graph = read(model)
@@ -79,13 +77,11 @@ def factorize(
     decisions = _decide(candidates, before, budget, energy, ranks, multiple_of)
     made = replace(model, {p: _new(d) for p, d in decisions.items() if isinstance(d, Choice)})
     after = cost(made)
-    if budget is not None and not budget.allows(after, before):
-        raise AssertionError(f"factorize: {budget} is missed: {after.macs, after.params}")
+    assert budget is None or budget.allows(after, before), f"{budget} is missed"
     changed, left = _account(found, decisions)
-    order = {path: position for position, path in enumerate(graph.layers)}
+    left = sites.in_order(graph, skipped + left)
     settings = _settings(method, budget, energy, ranks, multiple_of, data, decisions)
-    skipped = tuple(sorted(skipped + left, key=lambda s: order[s.layer]))
-    return made, Report("factorize", before, after, changed, skipped, settings)
+    return made, Report("factorize", before, after, changed, left, settings)
 
 
 def _candidates(site: sites.Site, method: str, moments) -> list[Candidate]:

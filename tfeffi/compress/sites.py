@@ -109,6 +109,12 @@ def find(
     return sites, skipped
 
 
+def in_order(graph: Graph, skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
+    """The layers left alone, in the order of the model."""
+    order = {path: position for position, path in enumerate(graph.layers)}
+    return tuple(sorted(skipped, key=lambda one: order[one.layer]))
+
+
 def _ignored(graph: Graph, ignore: Sequence[str] | str, who: str) -> set[str]:
     names = [ignore] if isinstance(ignore, str) else list(ignore)
     found: set[str] = set()

@@ -49,20 +49,17 @@ def replace_convolutions(
             None: linear.
 
     Returns:
-        The model, an ordinary functional one, and the report, which says why layers were left:
-        grouped, 1×1 or dearer than before (counted exactly, also where strides and VALID padding
-        make the bound P < N·K·L/(K+L) of the literature wrong).
+        The model, an ordinary functional one, and the report: what was left is 1×1, grouped, or
+        would be dearer (counted exactly: strides and VALID padding move the published bounds).
 
     Raises:
-        BadInput: an unknown kind, layer or initialization, a rank out of range, NaN weights, a
-            subclassed model.
+        BadInput: an unknown kind, layer or initialization, a rank out of range, NaN weights.
 
     Example:
         other, report = replace_convolutions(model, kind="separable")
 
     Source: Howard et al. 2017 (arXiv 1704.04861, eq. 5) for separable, Alvarez & Petersson 2016
-    (arXiv 1606.05426, eq. 3) for 1d; a separable layer with multiplier I costs K·I·(N² + L)
-    multiply-adds at each position instead of N²·K·L.
+    (arXiv 1606.05426, eq. 3) for 1d. Per position, separable takes K·I·(N² + L) MACs, not N²·K·L.
     """
     _check(kind, rank, multiple_of, initialize, mid_activation)
     graph = read(model)
@@ -70,28 +67,36 @@ def replace_convolutions(
     before = cost(model)
     new, changed = {}, []
     for site in found:
-        why = _obstacle(site, kind)
-        chain = None if why else (chains.separable if kind == "separable" else chains.spatial)(site)
-        chosen = None if why else _rank(chain, rank, multiple_of)
-        if chosen is not None and chosen > chain.break_even:
-            why = _dearer(chain, chosen)
-        if why:
-            skipped.append(Skipped(site.path, why))
+        planned = _plan(site, kind, rank, multiple_of)
+        if isinstance(planned, str):
+            skipped.append(Skipped(site.path, planned))
             continue
-        kernels, kept = _kernels(chain, chosen) if initialize == "svd" else (None, None)
-        new[site.path] = chain.new(chosen, kernels, mid_activation=mid_activation)
-        after = chain.describe(chosen) + ("" if kept is None else f", keeps {100 * kept:.1f} %")
+        chain, width = planned
+        kernels, kept = _kernels(chain, width) if initialize == "svd" else (None, None)
+        new[site.path] = chain.new(width, kernels, mid_activation=mid_activation)
+        after = chain.describe(width) + ("" if kept is None else f", keeps {100 * kept:.1f} %")
         changed.append(Change(site.path, site.describe(), after))
     made = replace(model, new)
-    order = {path: position for position, path in enumerate(graph.layers)}
+    settings = _settings(kind, rank, multiple_of, initialize, mid_activation)
+    left = sites.in_order(graph, skipped)
+    return made, Report(kind, before, cost(made), tuple(changed), left, settings)
+
+
+def _plan(site: sites.Site, kind: str, rank, multiple_of: int) -> tuple[Chain, int] | str:
+    """The chain for this layer and its width, or why there is none."""
+    if why := _obstacle(site, kind):
+        return why
+    chain = chains.separable(site) if kind == "separable" else chains.spatial(site)
+    width = _width(chain, rank, multiple_of)
+    return (chain, width) if width <= chain.break_even else _dearer(chain, width)
+
+
+def _settings(kind, rank, multiple_of, initialize, mid_activation) -> dict[str, Any]:
     settings = {"kind": kind, "rank": rank, "multiple_of": multiple_of, "initialize": initialize}
-    settings = {key: value for key, value in settings.items() if value is not None}
     if mid_activation is not None:
-        settings["mid_activation"] = keras.activations.serialize(
-            keras.activations.get(mid_activation)
-        )
-    skipped.sort(key=lambda one: order[one.layer])
-    return made, Report(kind, before, cost(made), tuple(changed), tuple(skipped), settings)
+        activation = keras.activations.get(mid_activation)
+        settings["mid_activation"] = keras.activations.serialize(activation)
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _obstacle(site: sites.Site, kind: str) -> str | None:
@@ -106,7 +111,7 @@ def _obstacle(site: sites.Site, kind: str) -> str | None:
     return None
 
 
-def _rank(chain: Chain, rank: int | float | None, multiple_of: int) -> int:
+def _width(chain: Chain, rank: int | float | None, multiple_of: int) -> int:
     if chain.kind == "separable":
         return 1 if rank is None else int(rank)
     share = SHARE_OF_BREAK_EVEN if rank is None else rank
