@@ -18,6 +18,8 @@ flags.mark_flag_as_required("config")
 
 def main(_):
     """Runs the study, shows its table, writes its page."""
+    app.import_tensorflow()
+
     from tfeffi.study import report, runs, variants
     from tfeffi.train import experiment
 

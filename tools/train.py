@@ -18,6 +18,8 @@ flags.mark_flag_as_required("config")
 
 def main(_):
     """Trains, shows the row."""
+    app.import_tensorflow()
+
     from tfeffi.study import report, runs
     from tfeffi.train import experiment
 
