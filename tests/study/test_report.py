@@ -188,7 +188,11 @@ def test_two_runs_share_the_charts(tmp_path):
     text = page(runs.load([tmp_path / "a", tmp_path / "b"]), "Both")
     assert "<h1>Both</h1>" in text
     chart = charts_of(text)["accuracy against file"]
-    assert len(points_of(chart, "on") | points_of(chart, "off")) == 2 * len(samples.VARIANTS)
+    points = [g.get("class").split() for g in chart.iter("g")]
+    assert sum("s0" in kinds for kinds in points) == len(samples.VARIANTS)
+    assert sum("s1" in kinds for kinds in points) == len(samples.VARIANTS)
+    lines = [path.get("class") for path in chart.iter("path")]
+    assert "front-line mixed" in lines  # of both runs: of neither's colour
 
 
 def test_an_older_report_is_replaced_and_any_other_file_is_not(study, tmp_path):
@@ -236,3 +240,22 @@ def test_the_console_table_does_not_read_names_as_markup():
     out = io.StringIO()
     report.console_table(result, Console(file=out, width=80))
     assert "[bold]a[/bold] [/]" in out.getvalue()
+
+
+def test_where_points_crowd_only_the_important_names_always_show():
+    result = samples.result()
+    for index in range(20):
+        result.add_row(
+            name=f"poor_{index}", accuracy_mean=0.8 + index / 1000, p50_ms=0.5, bytes=10**6
+        )
+    text = page(runs.of(result))
+    chart = charts_of(text)["accuracy against file"]
+    quiet = points_of(chart, "quiet")
+    assert {f"poor_{index}" for index in range(20)} <= quiet
+    assert not quiet & {*samples.BYTES_FRONT, "baseline"}
+    assert "Point at the others for their names." in prose(text)
+
+
+def test_what_costs_more_is_said_so(text):
+    assert "1.36× more" in prose(text)  # 83 s of training where the baseline took 61
+    assert "0.73×" not in prose(text)

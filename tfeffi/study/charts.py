@@ -13,6 +13,8 @@ from tfeffi.study.scales import scale
 COLOURS = 8
 RADIUS = 6.5
 TEXT = 13.0
+PIXELS_PER_NAME = 44  # of width; where more would crowd, only the important ones show
+_WORSE = {"faster": "slower", "smaller": "larger", "fewer": "more", "less": "more"}
 
 
 def front_chart(study: Study, cost: str, width: int, height: int) -> Markup | None:
@@ -33,36 +35,49 @@ def front_chart(study: Study, cost: str, width: int, height: int) -> Markup | No
     fronts = study.fronts(cost)
     on_front = [entry for front in fronts for entry in front]
     lines = [[(frame.x(e.row[cost]), frame.y(e.row[ACCURACY])) for e in front] for front in fronts]
-    series = [f"s{front[0].run % COLOURS}" for front in fronts]
+    series = [_series(front) for front in fronts]
     points = [(frame.x(e.row[cost]), frame.y(e.row[ACCURACY])) for e in entries]
     bars = [_error_bars(entry, cost, frame) for entry in entries]
     left, top, right, bottom = frame.plot
+    named = always_named(study, cost, width)
+    quiet = [entry not in named for entry in entries]
     placed = labels.place(
-        [entry.label for entry in entries],
+        [short_name(study, entry) for entry in entries],
         points,
         Box(left + 2, top + 2, right, bottom - 2),
         size=TEXT,
         radius=RADIUS + 2,
+        quiet=quiet,
         obstacles=[
-            *line_boxes(lines, right),
-            *(_wider(b) for pair in bars for b in pair),
-            better_box(frame),
+            *line_boxes(lines, right), *(_wider(b) for pair in bars for b in pair), better_box(frame)
         ],
-    )
+    )  # fmt: skip
     order = sorted(range(len(entries)), key=lambda i: entries[i] in on_front)
     marks = [
-        _point(study, entries[i], points[i], bars[i], placed[i], entries[i] in on_front)
+        _point(study, entries[i], points[i], bars[i], placed[i], [
+            "on" if entries[i] in on_front else "off", *(["quiet"] if quiet[i] else [])
+        ])
         for i in order
-    ]
+    ]  # fmt: skip
     return frame.svg(
         f"accuracy against {metrics.metric(cost).title}",
         tag("text", "\u2196 better", x=left + 10, y=top + 18, class_="better"),
         *(_shade(line, frame, s) for line, s in zip(lines, series, strict=True)),
         *(tag("path", d=staircase(line, right), class_=f"front-line {s}")
           for line, s in zip(lines, series, strict=True)),
-        *(leader(label, point) for label, point in zip(placed, points, strict=True)),
+        *(leader(label, point) for label, point, hidden in zip(placed, points, quiet, strict=True)
+          if not hidden),
         *marks,
     )  # fmt: skip
+
+
+def always_named(study: Study, cost: str, width: int) -> list[Entry]:
+    """The entries whose names always show: all, or the front's and the baselines where all crowd."""
+    entries = study.having(ACCURACY, cost)
+    if len(entries) <= width // PIXELS_PER_NAME:
+        return entries
+    on_front = [entry for front in study.fronts(cost) for entry in front]
+    return [entry for entry in entries if entry in on_front or entry.is_baseline]
 
 
 def front_frame(entries: Sequence[Entry], cost: str, width: int, height: int) -> Frame:
@@ -110,6 +125,17 @@ def better_box(frame: Frame) -> Box:
     return Box(left + 6, top + 4, left + 74, top + 24)
 
 
+def short_name(study: Study, entry: Entry) -> str:
+    """What a point is called: where colours tell the runs, the row's own name is enough."""
+    return entry.row["name"] if len(study.results) > 1 else entry.label
+
+
+def _series(front: Sequence[Entry]) -> str:
+    """The colour of a front: its run's; none of theirs if it is of several."""
+    runs = {entry.run for entry in front}
+    return f"s{runs.pop() % COLOURS}" if len(runs) == 1 else "mixed"
+
+
 def _shade(line, frame: Frame, series: str) -> Markup:
     """What the front dominates: below it and to its right."""
     _, _, right, bottom = frame.plot
@@ -153,9 +179,8 @@ def _point(
     at: tuple[float, float],
     bars: list[Box],
     label: labels.Label,
-    on_front: bool,
+    kinds: list[str],
 ) -> Markup:
-    kinds = ["point", f"s{entry.run % COLOURS}", "on" if on_front else "off"]
     ring = None
     if entry.is_baseline:
         ring = tag("circle", cx=at[0], cy=at[1], r=RADIUS + 4, class_="ring")
@@ -170,7 +195,7 @@ def _point(
         ring,
         tag("circle", cx=at[0], cy=at[1], r=RADIUS, class_="dot"),
         tag("text", label.text, x=label.x, y=label.y + TEXT * 0.35, class_=f"name {label.anchor}"),
-        class_=" ".join(kinds),
+        class_=" ".join(["point", f"s{entry.run % COLOURS}", *kinds]),
         data_row=study.entries.index(entry),
         tabindex=0,
     )  # fmt: skip
@@ -194,10 +219,12 @@ def gain(entry: Entry, key: str) -> str:
     """What an entry gains on its baseline: "4.2× faster", "−0.31 points"; "" where nothing differs."""
     if entry.is_baseline:
         return ""
-    if key == ACCURACY:
+    if metrics.metric(key).unit == "%":
         change = entry.delta(key)
         return "" if change is None else metrics.write(change, "points", 2, signed=True)
-    times = entry.ratio(key)
+    times, word = entry.ratio(key), metrics.metric(key).gain
     if times is None or entry.row[key] == entry.baseline[key]:
         return ""
-    return f"{metrics.times(times)} {metrics.metric(key).gain}".strip()
+    if times < 1 and word in _WORSE:
+        times, word = 1 / times, _WORSE[word]
+    return f"{metrics.times(times)} {word}".strip()

@@ -124,13 +124,20 @@ def _panel(study: Study, cost: str, panel) -> None:
     on_front = []
     for front in study.fronts(cost):
         on_front += front
-        colour = _COLOURS[front[0].run % len(_COLOURS)]
+        mixed = len({e.run for e in front}) > 1
+        colour = _SOFT if mixed else _COLOURS[front[0].run % len(_COLOURS)]
         xs = [e.row[cost] for e in front] + [frame.x.high]
         ys = [e.row[ACCURACY] for e in front] + [front[-1].row[ACCURACY]]
         panel.step(xs, ys, where="post", color=colour, linewidth=1.5, zorder=2)
         panel.fill_between(xs, ys, frame.y.low, step="post", color=colour, alpha=0.06, linewidth=0)
     for entry in entries:
         _mark(panel, entry, cost, entry in on_front)
+    if len(study.results) > 1:
+        keys = [
+            panel.plot([], [], color=c, label=n)[0]
+            for c, n in zip(_COLOURS, study.names, strict=False)
+        ]
+        panel.legend(handles=keys, loc="lower right", frameon=False, labelcolor=_SOFT)
 
 
 def _mark(panel, entry: Entry, cost: str, on_front: bool) -> None:
@@ -162,7 +169,7 @@ def _name(study: Study, cost: str, panel, figure) -> None:
     points = pixels([(e.row[cost], e.row[ACCURACY]) for e in entries])
     lines = [pixels([(e.row[cost], e.row[ACCURACY]) for e in f]) for f in study.fronts(cost)]
     placed = labels.place(
-        [e.label for e in entries],
+        [charts.short_name(study, e) for e in entries],
         points,
         labels.Box(area.x0, height - area.y1, area.x1, height - area.y0),
         size=_TEXT * to_pixels,

@@ -58,6 +58,7 @@ def place(
     size: float = 12.0,
     radius: float = 6.0,
     per_character: float = PER_CHARACTER,
+    quiet: Sequence[bool] = (),
     obstacles: Sequence[Box] = (),
 ) -> list[Label]:
     """Places one name beside each point.
@@ -72,6 +73,7 @@ def place(
         size: height of the text, pixels.
         radius: of the points.
         per_character: width of a character, in heights.
+        quiet: for each name whether the others need not keep off it: it is not always shown.
         obstacles: what should stay uncovered if it can: lines, error bars.
 
     Returns:

@@ -129,8 +129,11 @@ def _fronts(study: Study) -> Markup:
     figures = []
     for place, cost in enumerate(drawn):
         wide = place == 0 and len(drawn) != 2
-        chart = charts.front_chart(study, cost, *((1080, 440) if wide else (530, 400)))
-        caption = tag("figcaption", _ABOUT[cost], _left_out(study, cost))
+        width, height = (1080, 440) if wide else (530, 400)
+        chart = charts.front_chart(study, cost, width, height)
+        shy = len(charts.always_named(study, cost, width)) < len(study.having(ACCURACY, cost))
+        hint = " Point at the others for their names." if shy else ""
+        caption = tag("figcaption", _ABOUT[cost], hint, _left_out(study, cost))
         figures.append(tag("figure", chart, caption, class_="wide" if wide else "half"))
     if not figures:
         figures = [tag("p", "No row has both an accuracy and a cost: there is no front to draw.")]
@@ -222,8 +225,7 @@ def _table(study: Study) -> Markup:
     head = [_sorter("variant"), *(_sorter(metrics.metric(k).title) for k in shown)]
     body = [
         tag("tr",
-            tag("th", entry.label, tag("small", "baseline") if entry.is_baseline else None,
-                scope="row", data_value=entry.label),
+            tag("th", entry.label, _remark(entry), scope="row", data_value=entry.label),
             *(_cell(entry, key) for key in shown),
             data_row=index)
         for index, entry in enumerate(study.entries)
@@ -240,6 +242,11 @@ def _table(study: Study) -> Markup:
         tag("p", f"The same in every row: {constant}.", class_="prose") if constant else None,
         id="table",
     )  # fmt: skip
+
+
+def _remark(entry: Entry) -> Markup | None:
+    """That a row is the baseline, unless its name says so."""
+    return tag("small", "baseline") if entry.is_baseline and "baseline" not in entry.label else None
 
 
 def _sorter(title: str) -> Markup:
