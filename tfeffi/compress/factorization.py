@@ -43,8 +43,7 @@ def factorize(
         energy: or the share of Σσ² that each layer keeps, in (0, 1]; .95 if nothing is given.
         ranks: or one share of the full rank for all layers, in (0, 1], or {layer: rank}.
         multiple_of: ranks are rounded up to a multiple of it, because phones are slow at odd
-            widths; a layer that then saves nothing is left. Where no multiple saves anything,
-            and where ranks are given by layer, they stay as they are.
+            widths; a layer that then saves nothing is left. Ranks given by layer stay as they are.
         ignore: names of layers to leave alone.
         data: a few hundred unlabelled training examples (tf.data.Dataset of batches, array or
             `tfeffi.data.Images`): then it is the layers' responses to them that lose the least, not
