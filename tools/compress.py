@@ -1,6 +1,6 @@
 """Makes a trained Keras model smaller: prunes channels, factorizes or replaces layers, fine-tunes.
 
-    tfeffi-compress --model=m.keras --output=s.keras --method=prune --budget_macs=0.5 \
+    tfeffi-compress --model=m.keras --output=s.keras --method=prune --budget_macs=0.5 \\
         --dataset=fashion_mini --finetune_epochs=4
     tfeffi-compress --model=m.keras --output=s.keras --method=factorize --energy=0.9
     tfeffi-compress --model=m.keras --output=s.keras --method=separable
