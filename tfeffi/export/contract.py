@@ -122,7 +122,10 @@ def check_parity(
     if tolerance is min_agreement is None:
         same = quantize is not None and agrees is not None and agrees >= AGREEMENT
         if parity.relative_difference > TOLERANCE[quantize] and not same:
-            raise ExportError(_apart(parity, f"allowed is {TOLERANCE[quantize]:g}"))
+            allowed = (
+                f"allowed is {TOLERANCE[quantize]:g}; a larger tolerance takes untrained models"
+            )
+            raise ExportError(_apart(parity, allowed))
 
 
 def _apart(parity: Parity, limit: str) -> str:
