@@ -118,7 +118,8 @@ def _line(row: Latency) -> tuple[str, ...]:
         "" if row.ratio is None else f"{row.ratio:.3f} ({row.ratio_low:.3f}-{row.ratio_high:.3f})"
     )
     return (
-        pathlib.Path(row.model).name, *(f"{t:.4f}" if t < 1 else f"{t:.3f}" for t in times), str(row.runs),
+        pathlib.Path(row.model).name,
+        *(f"{t:.4f}" if t < 1 else f"{t:.3f}" for t in times), str(row.runs),
         f"{row.bytes / 1000:.1f}", f"{row.zip_bytes / 1000:.1f}", memory, ratio,
     )  # fmt: skip
 
