@@ -59,6 +59,27 @@ def test_rows_are_sorted_and_compared_as_asked(readme):
     assert rows_of(text)[2:] == [["int8", "1.00×"], ["pruned", "1.13×"], ["pruned_int8", "3.9×"]]
 
 
+@pytest.mark.parametrize(
+    ("column", "heading", "cell"),
+    [
+        ("bytes:kB.1=size", "Size", "341.0 kB"),
+        ("bytes=size:kB.1", "Size", "341.0 kB"),
+        ("bytes=size", "Size", "341 kB"),
+        ("bytes:.2", "File", "341.00 kB"),
+        ("bytes=images/s:.0", "Images/s", "341 kB"),
+        ("ratio( bytes ):x.3", "Smaller", "3.871×"),
+        ("speedup", "Speedup", "3.31×"),
+        ("depth:x.1", "Depth", "7.0×"),
+    ],
+)
+def test_a_column_is_read_whatever_the_order_of_its_parts(readme, column, heading, cell):
+    result = samples.result()
+    result.add_row(**{**result.row("int8"), "speedup": 3.3111, "depth": 7})
+    result.write(readme.parent / "results" / "demo.json")
+    text = made(readme, f'<!-- table: demo columns="{column}" rows=int8 --><!-- end -->')
+    assert [rows_of(text)[0], rows_of(text)[2]] == [[heading], [cell]]
+
+
 def test_a_table_may_be_asked_for_over_several_lines(readme):
     text = '<!-- table: demo\n     columns="name,\n     bytes"\n     rows=int8 -->\n<!-- end -->'
     assert rows_of(made(readme, text))[2:] == [["int8", "341 kB"]]

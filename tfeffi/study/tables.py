@@ -12,9 +12,10 @@ Between these marks the text is made from `results/NAME.json`, by `tfeffi-report
     <!-- about: NAME --><!-- end -->
 
 A column is a key of the rows; `ratio(key)`, how many times better than the baseline; or `delta(key)`, the
-difference to it. After ":" its unit and decimals, after "=" its heading. A table may also have `rows=`,
-patterns of names with commas between; `sort=`, a column, with "-" before it for the largest first;
-`baseline=`, a name, in place of the `ratio_to` of the rows. A value has `row=` and `column=`.
+difference to it. After ":" its unit and decimals, after "=" its heading, in either order. A table may
+also have `rows=`, patterns of names with commas between; `sort=`, a column, with "-" before it for the
+largest first; `baseline=`, a name, in place of the `ratio_to` of the rows. A value has `row=` and
+`column=`.
 """
 
 import dataclasses
@@ -40,7 +41,11 @@ _OPTIONS = {
 }
 _BLOCK = re.compile(r"<!--\s*(\w+):(.*?)-->(.*?)<!--\s*end\s*-->", re.DOTALL)
 _START = re.compile(rf"<!--\s*({'|'.join(_OPTIONS)}):")
-_COLUMN = re.compile(r"(?:(ratio|delta)\()?\s*(\w+)\s*(\))?(?::([\w%/]*?)(?:\.(\d))?)?(?:=(.*))?")
+_COLUMN = re.compile(
+    r"(?:(?P<kind>ratio|delta)\()?\s*(?P<key>\w+)\s*(?P<closed>\))?"
+    r"(?::(?P<format>[\w%/.]+))?(?:=(?P<heading>[^:]*))?(?::(?P<late_format>[\w%/.]+))?"
+)
+_FORMAT = re.compile(r"(?P<unit>[\w%/]*?)(?:\.(?P<digits>\d))?")
 _NOT_MEASURED = "–"
 
 
@@ -67,18 +72,23 @@ class Column:
 
     @classmethod
     def parse(cls, text: str) -> "Column":
-        """Reads `ratio(p50_ms):x.1=faster`."""
+        """Reads `ratio(p50_ms):x.1=faster`, or `ratio(p50_ms)=faster:x.1`."""
         found = _COLUMN.fullmatch(text.strip())
-        if not found or bool(found[1]) != bool(found[3]):
+        formats = found and [f for f in (found["format"], found["late_format"]) if f]
+        form = found and _FORMAT.fullmatch(formats[0] if formats else "")
+        if not form or bool(found["kind"]) != bool(found["closed"]) or len(formats) > 1:
             raise BadInput(
                 f'column "{text.strip()}" must read like p50_ms, ratio(p50_ms):x.1 or bytes:kB=size'
             )
-        kind, key, _, unit, digits, heading = found.groups()
-        of = "x" if kind == "ratio" else metrics.metric(key).unit
-        if unit and unit not in metrics.family(of):
-            units = ", ".join(u for u in metrics.family(of) if u)
+        kind, unit, digits = found["kind"] or "", form["unit"], form["digits"]
+        of = "x" if kind == "ratio" else metrics.metric(found["key"]).unit
+        allowed = metrics.family(of) + (("x",) if of == "" else ())  # what a plain number may be
+        if unit and unit not in allowed:
+            units = ", ".join(u for u in allowed if u)
             raise BadInput(f'column "{text.strip()}": not in "{unit}" but in {units}')
-        return cls(key, kind or "", unit or None, int(digits) if digits else None, heading)
+        return cls(
+            found["key"], kind, unit or None, int(digits) if digits else None, found["heading"]
+        )
 
     @property
     def title(self) -> str:
