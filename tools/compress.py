@@ -96,12 +96,13 @@ def main(_):
     report_path, arguments = _report_path(), _arguments()
     images, validation = _images()
 
-    import keras  # last: TensorFlow takes seconds to load, and most mistakes have shown by now
+    app.import_tensorflow()  # last: it takes seconds, and most mistakes have shown by now
+    import keras
 
-    from tfeffi.compress import saved
+    from tfeffi import models
 
     keras.utils.set_random_seed(_SEED.value)
-    model = saved.load(_MODEL.value)
+    model = models.load(_MODEL.value)
     if images is not None and _DATA_AWARE.value and "data" in by_name.takes(_METHOD.value):
         arguments["data"] = images.take(_MEASURED.value)
     small, report = by_name.compress(model, _METHOD.value, **arguments)

@@ -12,8 +12,11 @@ import pkgutil
 import keras
 
 from tfeffi.errors import BadInput, near
+from tfeffi.models.saved import load
 
-_PARTS = ("arguments", "blocks")  # of architectures, none themselves
+__all__ = ["build", "load", "names"]
+
+_PARTS = ("arguments", "blocks", "saved")  # no architectures
 
 
 def names() -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
     config.variants.NAME
         base       the variant it starts from; the trained model itself if absent
-        compress   {"method": "prune" | "factorize" | "separable" | "1d", "budget": {"macs": 0.3}, ...}
+        compress   {"method": "prune" | "factorize" | ..., "budget": {"macs": 0.3}, ...}
         finetune   what differs from config.train
         export     {"quantize": "int8", ...}, the arguments of tfeffi.export
 
@@ -15,14 +15,15 @@ import functools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import keras
 from rich.console import Console
 
-from tfeffi import bench, compress, data, files
+from tfeffi import bench, files, models
 from tfeffi.analysis.cost import cost
+from tfeffi.compress import by_name
+from tfeffi.compress.budget import Budget
 from tfeffi.errors import BadInput, near
 from tfeffi.export import export
 from tfeffi.study.results import Result
@@ -30,15 +31,9 @@ from tfeffi.train import evaluate, experiment, fit
 from tfeffi.train.settings import Settings
 
 BASELINE = "baseline"
-METHODS: dict[str, Callable] = {
-    "prune": compress.prune,
-    "factorize": compress.factorize,
-    "separable": functools.partial(compress.replace_convolutions, kind="separable"),
-    "1d": functools.partial(compress.replace_convolutions, kind="1d"),
-}
 KEYS = ("base", "compress", "finetune", "export")
 CALIBRATION_IMAGES = 500
-ACTIVATION_IMAGES = 2000
+DATA_IMAGES = 2000  # for activations and data-aware factorization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +85,8 @@ def order(variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if base != BASELINE and base not in variants:
             hint = near(base, [BASELINE, *variants])
             raise BadInput(f'config.variants.{name}: no base "{base}"; {hint}')
-        method = variant.get("compress", {}).get("method")
-        if "compress" in variant and method not in METHODS:
-            hint = near(str(method), METHODS)
-            raise BadInput(f'config.variants.{name}: no method "{method}"; {hint}')
+        if "compress" in variant:
+            by_name.check(variant["compress"].get("method"))
     placed: list[str] = []
     while len(placed) < len(variants):
         ready = [
@@ -161,12 +154,11 @@ class _Study:
         path, arguments = folder / "compressed.keras", dict(spec)
         if path.exists():
             return path
-        method = METHODS[arguments.pop("method")]
         if "budget" in arguments:
-            arguments["budget"] = compress.Budget(**arguments["budget"])
-        if arguments.pop("use_data", method is compress.prune):
-            arguments["data"] = self.splits.train.take(ACTIVATION_IMAGES)
-        small, report = method(load(base), **arguments)
+            arguments["budget"] = Budget(**arguments["budget"])
+        if "data" in by_name.takes(arguments["method"]):
+            arguments["data"] = self.splits.train.take(DATA_IMAGES)
+        small, report = by_name.compress(models.load(base), **arguments)
         self.console.print(report.table(), highlight=False, soft_wrap=True)
         files.write_json(folder / "report.json", report.to_json())
         with files.replacing(path) as temporary:
@@ -178,14 +170,14 @@ class _Study:
         settings = Settings.from_mapping(values)
         splits = self.splits
         trained = fit(
-            load(keras_file), splits.train, splits.validation, settings, workdir=folder,
+            models.load(keras_file), splits.train, splits.validation, settings, workdir=folder,
             verbose=verbose,
         )  # fmt: skip
         return trained.train_seconds
 
     def _exported(self, folder, spec, keras_file, seconds) -> dict[str, Any]:
         """Exports, measures accuracies and sizes; the variant's record."""
-        path, model = folder / "model.tflite", load(keras_file)
+        path, model = folder / "model.tflite", models.load(keras_file)
         arguments = dict(spec.get("export", {}))
         if arguments.get("quantize") == "int8":
             arguments["calibration"] = self.splits.train.take(CALIBRATION_IMAGES)
@@ -219,13 +211,3 @@ class _Study:
         result.write(self.workdir / "result.json")
         self.console.print(f"measured in {time.perf_counter() - started:.0f} s")
         return result
-
-
-def load(path: pathlib.Path) -> keras.Model:
-    """Reads a .keras file."""
-    return keras.models.load_model(path, compile=False)
-
-
-def calibration(images: data.Images) -> data.Images:
-    """The training images that an int8 export is calibrated on."""
-    return images.take(CALIBRATION_IMAGES)

@@ -10,13 +10,12 @@ import json
 import pathlib
 import resource
 import time
-import warnings
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from tfeffi import files, layers
+from tfeffi import files, layers, models
 from tfeffi.analysis.cost import cost
 from tfeffi.data import Images, pipeline
 from tfeffi.errors import BadInput
@@ -313,8 +312,6 @@ def read_finished(folder: pathlib.Path, identity: dict) -> Trained | None:
         return None
     record = json.loads((folder / "trained.json").read_text())
     checkpoint.check_fingerprint(record.pop("identity"), identity, folder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = keras.models.load_model(folder / "model.keras", compile=False)
+    model = models.load(folder / "model.keras")
     history = json.loads((folder / "history.json").read_text())["rows"]
     return Trained(model=model, history=history, **record)
