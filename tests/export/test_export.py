@@ -350,7 +350,7 @@ def test_files_are_not_overwritten_or_mistaken(model, saved, tmp_path):
         (model, "m.lite", "must end in .tflite"),
         (tmp_path / "no.keras", "m.tflite", "no model file"),
         (finished, "m.tflite", "is not a .keras file"),
-        (text, "m.tflite", "cannot load model"),
+        (text, "m.tflite", "not a .keras file inside"),
     ):
         with pytest.raises(tfeffi.BadInput, match=line):
             tfeffi.export(source, tmp_path / target)

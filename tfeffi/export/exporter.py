@@ -13,6 +13,7 @@ from tfeffi.errors import BadInput, near
 from tfeffi.export import calibration as calibrating
 from tfeffi.export import contract, convert, flatbuffer, litert
 from tfeffi.export.flatbuffer import Tensor
+from tfeffi.models import saved
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 _MOST_VALUES = 5_000_000  # of images compared with Keras: 200 of 32x32x3 and more, 33 of 224x224x3
@@ -181,16 +182,7 @@ def _check_arguments(path: pathlib.Path, quantize, calibration, integer_io, batc
 
 def _loaded(model) -> keras.Model:
     if not isinstance(model, keras.Model):
-        file = pathlib.Path(model)
-        if not file.is_file():
-            raise BadInput(f'there is no model file "{file}"')
-        if file.suffix not in (".keras", ".h5"):
-            raise BadInput(f'model "{file}" is not a .keras file')
-        try:
-            model = keras.models.load_model(file, compile=False)
-        except Exception as error:  # zip, JSON, HDF5 and Keras each raise their own
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise BadInput(f'cannot load model "{file}": {first_line}') from error
+        model = saved.load(model)
     try:
         defined = bool(model.built and model.inputs)
     except (AttributeError, ValueError):
