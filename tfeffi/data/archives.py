@@ -46,7 +46,8 @@ def members(path: pathlib.Path, names: Sequence[str]) -> dict[str, bytes]:
     except FileNotFoundError as error:
         raise WrongArchive(f'archive "{path}" does not exist') from error
     except _BROKEN as error:
-        raise WrongArchive(f'archive "{path}" is truncated or no archive ({error})') from error
+        why = str(error).partition("\n")[0]  # tarfile lists each compression it has tried
+        raise WrongArchive(f'archive "{path}" is truncated or no archive ({why})') from error
     if wanted - set(found):
         raise WrongArchive(f'archive "{path}" holds another thing: no "{min(wanted - set(found))}"')
     return found

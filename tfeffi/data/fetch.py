@@ -169,14 +169,19 @@ def _store(source: Source, arrays: Arrays, root: pathlib.Path, progress: Progres
     info, features = as_tfds.info, dict(as_tfds.info.features.items())
     features["label"] = tfds.features.ClassLabel(names=source.class_names)
     tfds.disable_progress_bar()
+    stdout = sys.stdout
+
+    def told(line: str) -> None:
+        with contextlib.redirect_stdout(stdout):
+            progress(line)
+
     with prepared.quiet(), contextlib.redirect_stdout(io.StringIO()):  # it speaks of a download
         tfds.dataset_builders.store_as_tfds_dataset(
             name=source.name,
             version=as_tfds.version,
             features=tfds.features.FeaturesDict(features),
             split_datasets={
-                split: _examples(source, split, *arrays[split], progress)
-                for split in source.examples
+                split: _examples(source, split, *arrays[split], told) for split in source.examples
             },
             data_dir=root,
             description=info.description,
