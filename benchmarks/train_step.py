@@ -6,7 +6,8 @@ ResNet-20 for CIFAR-10, batch 256, SGD with momentum, data in memory. All candid
 turns in one process, a burst of steps each, round after round; the speed-up of a candidate is the
 median over the rounds of the time of `fit` float32 against its own. Tracing, compiling and the first
 burst are left out. Peak memory is measured in a process of its own for each candidate. mixed_float16
-is not among them: CPUs have no float16 convolutions worth the name.
+is not among them: CPUs have no float16 convolutions worth the name. What a convolution does by itself
+stands beside the steps, in multiply-adds a second: how far a step is from all that the CPU can give.
 """
 
 import json
@@ -118,6 +119,26 @@ def times(width, rounds):
     return measured
 
 
+def convolution(width, dtype, repeats=15):
+    """A 3×3 convolution of the first stage by itself, forward: the pace that nothing here exceeds."""
+    import tensorflow as tf
+
+    images = tf.cast(tf.random.normal((BATCH, 32, 32, width)), dtype)
+    kernel = tf.cast(tf.random.normal((3, 3, width, width)), dtype)
+    run = tf.function(lambda: tf.nn.conv2d(images, kernel, 1, "SAME"))
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    macs = BATCH * 32 * 32 * 9 * width * width
+    return {
+        "name": f"width {width} convolution alone, {dtype}", "width": width, "batch_size": BATCH,
+        "n": repeats, "step_ms": 1e3 * statistics.median(seconds),
+        "gmacs_per_second": 1e-9 * macs / statistics.median(seconds),
+    }  # fmt: skip
+
+
 def peak_memory_mb(width, name):
     """Peak resident memory of a process that trains this candidate only."""
     command = [sys.executable, __file__, f"--memory_of={name}", f"--width={width}"]
@@ -160,6 +181,8 @@ def main(_):
         for row in rows(width, _ROUNDS.value):
             result.add_row(**row)
             print(f"{row['name']:40} {row['step_ms']:8.0f} ms  {row['speedup']:.2f}x", flush=True)
+        for dtype in ("float32", "bfloat16"):
+            result.add_row(**convolution(width, dtype))
     result.write(_OUTPUT.value)
 
 

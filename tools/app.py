@@ -12,7 +12,7 @@ from absl import app, flags
 from tfeffi.errors import BadInput
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: Exception | str) -> int:
     name = os.path.basename(sys.argv[0]).removesuffix(".py")
     first_line = " ".join(str(error).split())
     print(f"{name}: {first_line}", file=sys.stderr)
@@ -20,10 +20,21 @@ def _fail(error: Exception) -> int:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    """Parses the flags; running the config file is part of it, so that anything may be raised."""
     try:
-        return flags.FLAGS(argv)
-    except (flags.Error, OSError, AttributeError, SyntaxError) as error:
-        sys.exit(_fail(error))
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            getattr(
+                flags.FLAGS["config"].value, "to_dict", None
+            )  # a missing file shows at first use
+        return rest
+    except flags.Error as error:
+        sys.exit(
+            _fail(str(error).strip().splitlines()[-1] if "config file" in str(error) else error)
+        )
+    except Exception as error:
+        text = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"' \n")
+        sys.exit(_fail(f"--config: {text.splitlines()[-1] if text else type(error).__name__}"))
 
 
 def import_tensorflow() -> None:
