@@ -33,7 +33,9 @@ def _parse(argv: list[str]) -> list[str]:
             _fail(str(error).strip().splitlines()[-1] if "config file" in str(error) else error)
         )
     except Exception as error:
-        text = str(error).replace("\\n", " ").replace("\\'", "'").strip("\"' \n")
+        text = str(error).replace("\\n", " ").replace("\\'", "'").strip()
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":  # a KeyError shows a repr
+            text = text[1:-1]
         sys.exit(_fail(f"--config: {text.splitlines()[-1] if text else type(error).__name__}"))
 
 
