@@ -160,7 +160,7 @@ def test_what_is_not_prepared_names_the_command_and_downloads_nothing(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("harm", ["cut", "garble", "remove"])
+@pytest.mark.parametrize("harm", ["cut", "cut between records", "garble", "remove"])
 def test_damaged_files_are_never_read_as_if_whole(tmp_path, harm):
     label = tfds.features.ClassLabel(num_classes=2)
     features = {"image": tfds.features.Image(shape=(6, 5, 3)), "label": label}
@@ -171,6 +171,11 @@ def test_damaged_files_are_never_read_as_if_whole(tmp_path, harm):
     content = bytearray(shard.read_bytes())
     if harm == "remove":
         shard.unlink()
+    elif harm == "cut between records":
+        records = list(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator())
+        with tf.io.TFRecordWriter(str(shard)) as writer:
+            for record in records[:-3]:
+                writer.write(record)
     elif harm == "cut":
         shard.write_bytes(content[: len(content) // 2])
     else:
