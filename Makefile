@@ -23,6 +23,9 @@ lock:  # needs uv
 	uv pip compile --quiet --universal --python-version 3.10 requirements.in -o requirements.lock
 
 $(READY): requirements.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo 'tfeffi needs Python 3.10, 3.11 or 3.12; say which: make PYTHON=/path/to/python3.12' >&2; exit 2; }
+	@echo 'making .venv with $(PYTHON): some minutes'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

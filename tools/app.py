@@ -36,6 +36,10 @@ def _parse(argv: list[str]) -> list[str]:
         text = str(error).replace("\\n", " ").replace("\\'", "'").strip()
         if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":  # a KeyError shows a repr
             text = text[1:-1]
+        if text.isidentifier():
+            sys.exit(
+                _fail(f'--config has no key "{text}"; write it into the file, then override it')
+            )
         sys.exit(_fail(f"--config: {text.splitlines()[-1] if text else type(error).__name__}"))
 
 
@@ -68,7 +72,7 @@ def run(main) -> None:
             return _fail(BadInput(f'unexpected argument "{argv[1]}"; see --help'))
         try:
             return main(argv)
-        except BadInput as error:
+        except (BadInput, OSError) as error:  # OSError: a disk that is full, no permission
             return _fail(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The five places at which a method may act on a training run."""
+"""The places at which a method may act on a training run, and what it keeps."""
 
 from typing import Any
 
@@ -28,6 +28,15 @@ class Method:
 
     def on_epoch_end(self, run) -> None:
         """Eager, before validation; may change the model, through `run.adopt`."""
+
+    @property
+    def variables(self) -> tuple:
+        """The tf.Variables that the traced hooks change: saved and restored with the run."""
+        return ()
+
+    def settings(self) -> dict[str, Any]:
+        """What tells it from another of its class, as JSON values: a run is resumed if it is equal."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         """What must survive a kill, as JSON values."""

@@ -10,29 +10,55 @@ import json
 import pathlib
 import time
 import zipfile
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfeffi import files, layers
+from tfeffi.data import Images
 from tfeffi.errors import BadInput
+from tfeffi.methods import Method
+from tfeffi.train.settings import Settings
 from tfeffi.train.state import Best, Run
 
 NAME = "checkpoint.npz"
 
 
-def fingerprint(run: Run) -> dict:
-    """What must be equal for a run to be resumed: settings, data, architecture, methods."""
-    shapes = [[type(x).__name__, [list(w.shape) for w in x.weights]] for x in run.model.layers]
-    architecture = hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]
-    data = [f"{d.name}:{d.split}:{len(d)}" for d in (run.train, run.validation) if d is not None]
-    methods = [type(m).__name__ for m in run.methods]
-    settings = run.settings.to_json()
-    del settings["checkpoint_seconds"]
-    return json.loads(
-        json.dumps({**settings, "data": data, "model": architecture, "methods": methods})
-    )
+def fingerprint(
+    model: keras.Model, data: Sequence[Images], settings: Settings, methods: Sequence[Method]
+) -> dict:
+    """What must be equal for a run to be resumed or read back.
+
+    Args:
+        model: as it was given to `fit`; its architecture and its weights count, names that Keras
+            gave do not.
+        data: the images; a thousand of them are looked at.
+        settings: all but how often is saved.
+        methods: their classes and `settings()`.
+    """
+    architecture = model.to_json()
+    for number, part in enumerate([model, *model.layers]):
+        architecture = architecture.replace(json.dumps(part.name), f'"#{number}"')
+    weights = [w.numpy() for w in model.weights]
+    images = [[d.images[:: max(1, len(d) // 1000)], d.labels] for d in data]
+    values = settings.to_json()
+    del values["checkpoint_seconds"]
+    values |= {
+        "model": _digest(architecture.encode()),
+        "starting weights": _digest(*weights),
+        "data": [f"{d.name} {d.split} {_digest(*i)}" for d, i in zip(data, images, strict=True)],
+        "methods": [[type(m).__name__, m.settings()] for m in methods],
+    }
+    return json.loads(json.dumps(values))
+
+
+def _digest(*parts) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)
+    return digest.hexdigest()[:16]
 
 
 def check_fingerprint(found: dict, wanted: dict, folder: pathlib.Path) -> None:
@@ -57,6 +83,8 @@ class Keeper:
     def __init__(self, folder: pathlib.Path | None, identity: dict, seconds: float):
         self.folder, self.identity, self.seconds = folder, identity, seconds
         self._saved = time.perf_counter()
+        for stale in folder.glob(f".{pathlib.Path(NAME).stem}.*") if folder else ():
+            stale.unlink()  # of a run that was killed while it saved
 
     def __call__(self, run: Run) -> None:
         """Saves if it is time to."""

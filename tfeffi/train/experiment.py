@@ -42,17 +42,28 @@ class Splits:
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config (ConfigDict or mapping) as plain, complete values; BadInput if a section is off."""
     values = dict(config.to_dict() if hasattr(config, "to_dict") else config)
+    for key in values:
+        if key not in (*SECTIONS, "variants"):
+            raise BadInput(f'config: unknown section "{key}"; {near(key, SECTIONS)}')
     for key in ("name", "data", "model", "train"):
         if key not in values:
             raise BadInput(
                 f'config: section "{key}" is missing; a config has {", ".join(SECTIONS)}'
             )
-    for key in ("data", "model"):
-        if "name" not in values[key]:
-            raise BadInput(f'config: section "{key}" needs a "name"')
     values = {"seed": 0, "replicates": 1, "methods": ()} | values
-    if values["replicates"] < 1:
-        raise BadInput(f"config: replicates={values['replicates']} must be at least 1")
+    if not isinstance(values["train"], Mapping):
+        raise BadInput(f"config: section train={values['train']!r} must be a mapping")
+    named = [("data", values["data"]), ("model", values["model"])]
+    if not isinstance(values["methods"], list | tuple):
+        raise BadInput(f'config: methods={values["methods"]!r} must be a list of {{"name": ...}}')
+    for key, section in (*named, *(("methods", spec) for spec in values["methods"])):
+        if not isinstance(section, Mapping) or "name" not in section:
+            raise BadInput(f'config: section {key}={section!r} needs a "name"')
+    for key, least in (("seed", 0), ("replicates", 1)):
+        if not isinstance(values[key], int) or values[key] < least:
+            raise BadInput(
+                f"config: {key}={values[key]!r} must be a whole number of at least {least}"
+            )
     return values
 
 
@@ -137,7 +148,7 @@ def measure(
     """The row of a list of replicates: test accuracy (or loss) and what it cost, mean and spread."""
     loss = settings.get("loss", "cross_entropy")
     scores = [evaluate(t.model, test, loss) for t in trained]
-    counted = cost(trained[0].model)
+    counted = cost(trained[0].model, test.images.shape[1:])
     columns = {
         "train_seconds": [t.train_seconds for t in trained],
         "compile_seconds": [t.compile_seconds for t in trained],

@@ -7,12 +7,14 @@ Time is counted in three drawers: `compile_seconds` (building, tracing, the firs
 import dataclasses
 import itertools
 import json
+import math
 import pathlib
 import resource
 import time
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfeffi import files, layers, models
@@ -20,7 +22,7 @@ from tfeffi.analysis.cost import cost
 from tfeffi.data import Images, pipeline
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
-from tfeffi.train import checkpoint, losses, precision, schedules, step
+from tfeffi.train import checkpoint, losses, precision, step
 from tfeffi.train.evaluation import Evaluator
 from tfeffi.train.progress import Reporter
 from tfeffi.train.settings import MONITORS, Settings, make_augment
@@ -89,14 +91,15 @@ def fit(
     """
     settings = settings or Settings()
     strategy = strategy or tf.distribute.get_strategy()
-    folder = pathlib.Path(workdir) if workdir else None
+    folder = _made(workdir) if workdir else None
     _check(model, train, validation, settings, strategy)
 
     started = time.perf_counter()
-    run = begin(model, train, validation, settings, tuple(methods), strategy)
-    identity = checkpoint.fingerprint(run)
-    if folder and (finished := read_finished(folder, identity)):
+    data = [images for images in (train, validation) if images is not None]
+    identity = checkpoint.fingerprint(model, data, settings, methods) if folder else {}
+    if folder and (finished := _read_finished(folder, identity)):
         return finished
+    run = begin(model, train, validation, settings, tuple(methods), strategy)
     resumed = bool(folder) and checkpoint.restore(run, folder, identity)
     run.compile_seconds += time.perf_counter() - started
     train_step, evaluate = _compile(run)
@@ -124,8 +127,19 @@ def fit(
 # ---------------------------------------------------------------- before
 
 
+def _made(workdir: str | pathlib.Path) -> pathlib.Path:
+    folder = pathlib.Path(workdir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise BadInput(f'fit: workdir "{folder}" cannot be written: {error.strerror}') from error
+    return folder
+
+
 def _check(model, train, validation, settings, strategy) -> None:
-    if not isinstance(model, keras.Model) or not model.built or not model.inputs:
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise BadInput("fit: the model must be a built functional or sequential keras.Model")
     if settings.batch_size > len(train):
         raise BadInput(
@@ -135,6 +149,12 @@ def _check(model, train, validation, settings, strategy) -> None:
         raise BadInput(
             f"fit: batch_size={settings.batch_size} does not divide over "
             f"{strategy.num_replicas_in_sync} replicas"
+        )
+    clipped = [key for key in settings.optimizer if "clip" in key]
+    if clipped and strategy.num_replicas_in_sync > 1:
+        raise BadInput(
+            f"fit: optimizer {clipped[0]} clips before replicas are summed, so that its meaning "
+            "depends on their number; clip in a method's on_gradients instead"
         )
     if settings.early_stopping and validation is None:
         raise BadInput("fit: early_stopping needs validation images")
@@ -176,6 +196,7 @@ class CompiledStep:
         before = [tf.identity(tf.convert_to_tensor(v)) for v in run.variables]
         for images, labels in itertools.islice(_batches(run), 1):
             self._step(images, labels)
+        int(run.totals.steps)  # wait for a device that runs ahead
         for variable, value in zip(run.variables, before, strict=True):
             variable.assign(value)
 
@@ -202,7 +223,7 @@ def _run_epoch(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper
     """Takes the steps that the epoch still has, looking up now and then to report and save."""
     s = run.settings
     begun = looked = time.perf_counter()
-    first_step, macs = run.step, 3 * cost(run.model).macs
+    first_step, macs = run.step, 3 * cost(run.model, run.train.images.shape[1:]).macs
     if run.epoch_step >= run.steps_per_epoch:  # killed between the last step and the epoch's end
         return
     for images, labels in _batches(run):
@@ -212,8 +233,9 @@ def _run_epoch(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper
         now = time.perf_counter()
         if now - looked < LOOK_SECONDS and run.epoch_step < run.steps_per_epoch:
             continue
+        _stop_if_diverged(run)  # reads a variable: a device that runs ahead is waited for
+        now = time.perf_counter()
         run.seconds += now - looked
-        _stop_if_diverged(run)
         reporter.step((run.step - first_step) * s.batch_size / (now - begun))
         keep(run)
         looked = time.perf_counter()  # what saving took is not training
@@ -221,18 +243,22 @@ def _run_epoch(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper
 
 def _stop_if_diverged(run: Run) -> None:
     if (bad := int(run.totals.bad_step)) >= 0:
-        s = run.settings
-        rate = schedules.build(s.schedule, s.learning_rate, s.epochs, run.steps_per_epoch)(bad - 1)
-        raise Diverged(
-            f"fit: the loss is not finite at step {bad} (epoch {run.epoch + 1}), learning rate "
-            f"{float(rate):g}; lower the learning rate, warm up longer, or check the data"
-        )
+        raise _diverged(run, f"the loss is not finite at step {bad} (epoch {run.epoch + 1})", bad)
     scale = run.loss_scale
     if isinstance(scale, precision.LossScale) and int(scale.stuck_steps) >= STUCK_AT:
+        rate = run.learning_rate_at(run.step - 1)
         raise Diverged(
             f"fit: {STUCK_AT} float16 steps in a row overflowed at loss scale {float(scale.scale):g} "
-            f"(step {run.step}, learning rate {run.learning_rate:g}); use mixed_bfloat16 or float32"
+            f"(step {run.step}, learning rate {rate:g}); use mixed_bfloat16 or float32"
         )
+
+
+def _diverged(run: Run, what: str, step: int) -> Diverged:
+    rate = run.learning_rate_at(step - 1)
+    return Diverged(
+        f"fit: {what}, learning rate {rate:g}; lower the learning rate, warm up longer, or check "
+        "the data"
+    )
 
 
 def _close_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
@@ -245,8 +271,10 @@ def _close_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
         row["accuracy"] = int(run.totals.correct) / images
     if run.validation is not None and (run.epoch % s.evaluate_every == 0 or run.epoch == s.epochs):
         row |= {f"validation_{k}": v for k, v in evaluate(run.validation).items()}
+        if not math.isfinite(row["validation_loss"]):
+            raise _diverged(run, f"the validation loss is not finite at step {run.step}", run.step)
     row |= {
-        "learning_rate": run.learning_rate,
+        "learning_rate": run.learning_rate_at(int(run.optimizer.iterations) - 1),
         "train_macs": run.train_macs,
         "seconds": run.seconds,
     }
@@ -272,8 +300,12 @@ def _remember_best(run: Run, value: float | None) -> None:
 
 
 def _should_stop(run: Run) -> bool:
-    patience = run.settings.early_stopping
-    return bool(patience and run.best and run.epoch - run.best.epoch >= patience)
+    """After a look at the validation images that has come `early_stopping` epochs too late."""
+    s = run.settings
+    looked = bool(run.history) and s.monitor in run.history[-1]
+    return bool(
+        s.early_stopping and looked and run.best and run.epoch - run.best.epoch >= s.early_stopping
+    )
 
 
 # ---------------------------------------------------------------- after
@@ -290,6 +322,8 @@ def _finish(run: Run) -> Trained:
             variable.assign(value)
     with tf.distribute.get_strategy().scope():
         made = precision.recast(model, "float32")
+    if not all(np.isfinite(w.numpy()).all() for w in made.weights):
+        raise _diverged(run, f"weights are not finite after step {run.step}", run.step)
     return Trained(
         made, run.history, run.seconds, run.compile_seconds, run.train_macs, epoch,
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -306,7 +340,7 @@ def _write(trained: Trained, folder: pathlib.Path, identity: dict) -> None:
     (folder / checkpoint.NAME).unlink(missing_ok=True)
 
 
-def read_finished(folder: pathlib.Path, identity: dict) -> Trained | None:
+def _read_finished(folder: pathlib.Path, identity: dict) -> Trained | None:
     """The finished run in `folder`, or None; BadInput if it is another one's."""
     if not (folder / "trained.json").exists():
         return None

@@ -4,12 +4,25 @@ import keras
 import tensorflow as tf
 
 from tfeffi.errors import BadInput
+from tfeffi.train.precision import makers_of
+
+_RESHAPING = (
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Permute,
+    keras.layers.Reshape,
+)
 
 
 def gives_probabilities(model: keras.Model) -> bool:
     """Whether the model ends in a softmax (or sigmoid), so that its outputs are not logits."""
-    last = model.layers[-1].get_config()
-    activation = last.get("activation", type(model.layers[-1]).__name__.lower())
+    makers = makers_of(model)
+    layer = makers.get(id(model.outputs[0]), model.layers[-1])
+    while isinstance(layer, _RESHAPING) and id(layer.input) in makers:
+        layer = makers[id(layer.input)]
+    if isinstance(layer, keras.Model):
+        return gives_probabilities(layer)
+    activation = layer.get_config().get("activation", type(layer).__name__.lower())
     return activation in ("softmax", "sigmoid")
 
 

@@ -57,7 +57,7 @@ def copy_variables(source: keras.Model, target: keras.Model) -> None:
 def _float32_layers(model: keras.Model) -> set[str]:
     """Names of the output layers and of what feeds them, back to the nearest layers with weights."""
     wanted, names = list(model.outputs), set()
-    makers = {id(t): layer for layer in model.layers for t in _outputs_of(layer)}
+    makers = makers_of(model)
     while wanted:
         layer = makers.get(id(wanted.pop()))
         if layer is None or layer.name in names:
@@ -68,6 +68,11 @@ def _float32_layers(model: keras.Model) -> set[str]:
         if not layer.weights and not isinstance(layer, keras.layers.InputLayer):
             wanted += tf.nest.flatten(layer.input)
     return names
+
+
+def makers_of(model: keras.Model) -> dict[int, keras.layers.Layer]:
+    """Which layer made which tensor, by the tensor's id; layers called more than once are left out."""
+    return {id(t): layer for layer in model.layers for t in _outputs_of(layer)}
 
 
 def _outputs_of(layer: keras.layers.Layer) -> list:

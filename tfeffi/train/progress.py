@@ -62,6 +62,8 @@ class Reporter:
         with self.writer.as_default() if self.writer else contextlib.nullcontext():
             for key, value in row.items() if self.writer else ():
                 tf.summary.scalar(key, value, step=row["epoch"])
+        if self.writer:
+            self.writer.flush()
 
     def say(self, text: str) -> None:
         """A line of its own."""

@@ -5,10 +5,12 @@ Epochs are turned into steps here and nowhere else. Keras's own classes are used
 """
 
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 from keras.optimizers.schedules import (
     CosineDecay,
@@ -150,10 +152,18 @@ def build(
         if key not in keywords:
             known = near(key, [*keywords, "warmup_epochs", "warmup_from"])
             raise BadInput(f'schedule {name}: unknown key "{key}"; {known}')
-    if not 0 <= warmup_epochs <= epochs:
+    if not isinstance(warmup_epochs, numbers.Real) or not 0 <= warmup_epochs <= epochs:
         raise BadInput(
             f"schedule: warmup_epochs={warmup_epochs} must be within the {epochs} epochs"
         )
-    made = SHAPES[name](learning_rate, epochs * steps_per_epoch, steps_per_epoch, **rest)
+    try:
+        made = SHAPES[name](learning_rate, epochs * steps_per_epoch, steps_per_epoch, **rest)
+        made(0)
+    except (TypeError, tf.errors.OpError) as error:
+        raise BadInput(f"schedule {name}: {rest} is of no use ({_first_line(error)})") from error
     steps = round(warmup_epochs * steps_per_epoch)
     return LinearWarmup(made, steps, start) if steps else made
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,6 +1,7 @@
 """Every knob of a training run in one frozen record, checked before anything is built."""
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,9 @@ class Settings:
         for name in ("epochs", "batch_size", "evaluate_every"):
             _demand(isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
                     name, getattr(self, name), "a whole number of at least 1")  # fmt: skip
+        for name in ("learning_rate", "label_smoothing", "l1", "l2", "checkpoint_seconds"):
+            value = getattr(self, name)
+            _demand(isinstance(value, numbers.Real), name, value, "a number")
         _demand(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         for name in ("l1", "l2", "checkpoint_seconds"):
             _demand(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
@@ -80,6 +84,15 @@ class Settings:
         if self.loss_scale != "dynamic":
             _demand(isinstance(self.loss_scale, int | float) and self.loss_scale >= 1,
                     "loss_scale", self.loss_scale, '"dynamic" or a factor of at least 1')  # fmt: skip
+        _demand(isinstance(self.seed, int), "seed", self.seed, "a whole number")
+        if self.early_stopping and (self.loss, self.monitor) == (LOSSES[1], "validation_accuracy"):
+            raise BadInput(
+                'train setting monitor="validation_accuracy" is not measured for a reconstruction; '
+                'set monitor="validation_loss"'
+            )
+        for name in ("optimizer", "schedule", "augment"):
+            _demand(isinstance(getattr(self, name), Mapping), name, getattr(self, name),
+                    'a mapping such as {"name": ...}')  # fmt: skip
         make_augment(self.augment)
 
     @classmethod

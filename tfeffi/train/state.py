@@ -84,23 +84,25 @@ class Run:
     def steps_per_epoch(self) -> int:
         return len(self.train) // self.settings.batch_size
 
-    @property
-    def learning_rate(self) -> float:
-        return float(self.optimizer.learning_rate)
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate that update `step`, counted from 0, is or was taken with."""
+        return float(self._schedule()(max(step, 0)))
 
     @property
     def variables(self) -> list:
         """Everything that a step changes."""
         return [
             *self.model.variables, *self.optimizer.variables, *self.loss_scale.variables,
-            *self.totals.variables,
+            *self.totals.variables, *(v for method in self.methods for v in method.variables),
         ]  # fmt: skip
 
     def new_optimizer(self) -> keras.optimizers.Optimizer:
         """The optimizer of the run's settings, bound to its present model."""
+        return optimizers.build(self.settings.optimizer, self._schedule(), self.model)
+
+    def _schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
         s = self.settings
-        schedule = schedules.build(s.schedule, s.learning_rate, s.epochs, self.steps_per_epoch)
-        return optimizers.build(s.optimizer, schedule, self.model)
+        return schedules.build(s.schedule, s.learning_rate, s.epochs, self.steps_per_epoch)
 
     def adopt(self, model: keras.Model, slices: Slices) -> None:
         """Goes on with a model that surgery made of the present one; optimizer slots follow."""
