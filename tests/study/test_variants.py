@@ -1,14 +1,18 @@
 """The whole way on few images: train, compress, fine-tune, export, time; and again without work."""
 
 import json
+import shutil
 
 import pytest
 
+from tfeffi.analysis.cost import cost
 from tfeffi.bench import evaluate
 from tfeffi.data import load
 from tfeffi.errors import BadInput
-from tfeffi.study import variants
+from tfeffi.models import load as load_model
+from tfeffi.study import specs, variants
 from tfeffi.study.results import Result
+from tfeffi.train import experiment
 
 TUNE = {"epochs": 1}
 
@@ -55,10 +59,59 @@ def test_every_step_leaves_its_file_and_is_not_repeated(tmp_path):
     assert changed == {"separable"}
     assert [r["bytes"] for r in again.rows] == [r["bytes"] for r in result.rows]
 
-    other = config()
-    other["variants"]["float32"] = {"export": {"quantize": "float16"}}
-    with pytest.raises(BadInput, match='holds another "float32"'):
-        variants.run(other, tmp_path, verbose=False)
+    for name, other in others().items():  # none of them may report the numbers of this one
+        with pytest.raises(BadInput, match=f'holds another "{name}".* remove that folder'):
+            variants.run(other, tmp_path, verbose=False)
+
+
+def others():
+    """Other experiments in the same workdir, and the folder that is theirs no more."""
+    spec = config()["variants"]
+    budget = {**spec["pruned"], "compress": {"method": "prune", "budget": {"macs": 0.6}}}
+    return {
+        "float32": config(variants={**spec, "float32": {"export": {"quantize": "float16"}}}),
+        "pruned": config(variants={**spec, "pruned": budget}),
+        "baseline": config(model={"name": "mnist_classifier", "width_multiplier": 0.5}),
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"name": "mnist_classifier", "width_multiplier": 0.5}},
+        {"data": {"name": "fashion_mini", "train": "train[:400]", "test": "test[:100]"}},
+        {"train": {"epochs": 3, "batch_size": 40, "learning_rate": 0.05}},
+        {"seed": 1},
+    ],
+)
+def test_all_that_numbers_depend_on_is_in_every_identity(change):
+    mine, theirs = (specs.identities(experiment.plain(config(**c))) for c in ({}, change))
+    assert mine.keys() == theirs.keys() == {"baseline", *config()["variants"]}
+    assert not set(mine.values()) & set(theirs.values())
+
+
+def test_a_base_that_changed_changes_what_is_made_of_it_and_nothing_else():
+    spec = config()["variants"]
+    budget = {**spec["pruned"], "compress": {"method": "prune", "budget": {"macs": 0.6}}}
+    mine, theirs = (
+        specs.identities(experiment.plain(config(variants=v)))
+        for v in (spec, {**spec, "pruned": budget})
+    )
+    assert {n for n in mine if mine[n] != theirs[n]} == {"pruned", "pruned_int8"}
+
+
+def test_what_a_killed_run_of_another_variant_left_is_not_gone_on_with(tmp_path):
+    spec = {"small": {"compress": {"method": "prune", "budget": {"macs": 0.5}, "multiple_of": 4}}}
+    variants.run(config(variants=spec), tmp_path, verbose=False)
+    (tmp_path / "small" / "variant.json").unlink()  # killed: only compressed.keras is there
+    (tmp_path / "small" / "model.tflite").unlink()
+    other = {"small": {"compress": {**spec["small"]["compress"], "budget": {"macs": 0.3}}}}
+    with pytest.raises(BadInput, match='holds another "small"'):
+        variants.run(config(variants=other), tmp_path, verbose=False)
+    shutil.rmtree(tmp_path / "small")  # as the message says
+    (row,) = variants.run(config(variants=other), tmp_path, verbose=False).rows
+    macs = cost(load_model(tmp_path / "baseline" / "model.keras")).macs
+    assert row["macs"] <= 0.3 * macs
 
 
 @pytest.mark.parametrize(
@@ -69,9 +122,47 @@ def test_every_step_leaves_its_file_and_is_not_repeated(tmp_path):
         ({"a": {"base": "bb"}, "b": {}}, 'no base "bb"'),
         ({"a": {"compress": {"method": "prun"}}}, '"prune"'),
         ({"a": {"base": "b"}, "b": {"base": "a"}, "c": {}}, "a, b are each other's base"),
+        ({"a": {"base": ["b"]}}, "no base"),
+        ([1], "must be a mapping"),
+        ({"a": "prune"}, "config.variants.a='prune' must be a mapping"),
+        ({"a": {"compress": "prune"}}, "compress='prune' must be a mapping"),
+        ({"a": {"compress": {}}}, "a.compress: method=None must be one of prune, factorize"),
+        (
+            {"a": {"compress": {"method": "prune", "budgt": {}}}},
+            '"prune" takes no "budgt".*"budget"',
+        ),
+        ({"a": {"compress": {"method": "prune", "data": 1}}}, 'takes no "data"'),
+        ({"a": {"compress": {"method": "prune", "budget": 0.5}}}, "budget=0.5 must be a mapping"),
+        ({"a": {"compress": {"method": "prune", "budget": {"mac": 0.5}}}}, '"mac"; .*"macs"'),
+        ({"a": {"compress": {"method": "prune", "budget": {"macs": -1}}}}, "is not positive"),
+        ({"a": {"finetune": {"epoch": 1}}}, 'a.finetune: .*"epoch"; .*"epochs"'),
+        ({"a": {"finetune": {"precision": "float8"}}}, "a.finetune: .*float8"),
+        ({"a": {"finetune": 3}}, "finetune=3 must be a mapping"),
+        ({"a": {"export": {"quantise": "int8"}}}, '"quantise"; did you mean "quantize"'),
+        ({"a": {"export": {"quantize": "int4"}}}, 'unknown quantize "int4"'),
+        ({"a": {"export": {"integer_io": True}}}, 'integer_io needs quantize="int8"'),
+        ({"a": {"export": "int8"}}, "export='int8' must be a mapping"),
+        ({"baseline": {}}, '"baseline" is the trained model itself'),
+        ({"../a": {}}, "name '../a' must be of letters"),
+        ({".a": {}}, "name '.a' must be of letters"),
+        ({"a b": {}}, "name 'a b' must be of letters"),
+        ({1: {}}, "name 1 must be of letters"),
     ],
 )
 def test_variants_that_cannot_be_made_say_so_before_anything_is_trained(given, words, tmp_path):
     with pytest.raises(BadInput, match=words):
         variants.run(config(variants=given), tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"replicates": 2}, "sweep runs one replicate"),
+        ({"train": {"epoch": 2}}, 'config.train: .*"epochs"'),
+    ],
+)
+def test_a_config_that_cannot_be_swept_says_so_before_anything_is_trained(change, words, tmp_path):
+    with pytest.raises(BadInput, match=words):
+        variants.run(config(**change), tmp_path, verbose=False)
     assert not list(tmp_path.iterdir())

@@ -6,8 +6,9 @@
         finetune   what differs from config.train
         export     {"quantize": "int8", ...}, the arguments of tfeffi.export
 
-Every step leaves its file in `workdir/NAME`, so that a killed run goes on where it was. All files are
-timed at the end, interleaved in one run: their latencies may be compared.
+Every step leaves its file in `workdir/NAME`, so that a killed run goes on where it was. A folder's
+`identity.json` says of which experiment it is, and no other one goes on with it. All files are timed
+at the end, interleaved in one run: their latencies may be compared.
 """
 
 import dataclasses
@@ -24,14 +25,14 @@ from tfeffi import bench, files, models
 from tfeffi.analysis.cost import cost
 from tfeffi.compress import by_name
 from tfeffi.compress.budget import Budget
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput
 from tfeffi.export import export
+from tfeffi.study import specs
 from tfeffi.study.results import Result
+from tfeffi.study.specs import BASELINE, KEYS
 from tfeffi.train import evaluate, experiment, fit
 from tfeffi.train.settings import Settings
 
-BASELINE = "baseline"
-KEYS = ("base", "compress", "finetune", "export")
 CALIBRATION_IMAGES = 500
 DATA_IMAGES = 2000  # for activations and data-aware factorization
 
@@ -59,10 +60,12 @@ def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = 
         The result, a row a variant.
 
     Raises:
-        BadInput: a config that cannot be used.
+        BadInput: a config that cannot be used, or a folder of another experiment in `workdir`.
     """
     config, workdir = experiment.plain(config), pathlib.Path(workdir)
-    names = order(config.get("variants") or {})
+    names = specs.check(config)
+    for name, identity in specs.identities(config).items():
+        _claim(workdir / name, identity)
     study = _Study(config, workdir, Console(stderr=True, quiet=not verbose), len(names) + 2)
     made = {BASELINE: study.baseline(verbose)}
     for name in names:
@@ -73,31 +76,24 @@ def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = 
     return study.measured(made)
 
 
-def order(variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The variants so that each comes after its base; BadInput for a key or base that is not known."""
-    if not variants:
-        raise BadInput("config: no variants; give config.variants, or train with tfeffi-train")
-    for name, variant in variants.items():
-        for key in variant:
-            if key not in KEYS:
-                raise BadInput(f'config.variants.{name}: unknown key "{key}"; {near(key, KEYS)}')
-        base = variant.get("base", BASELINE)
-        if base != BASELINE and base not in variants:
-            hint = near(base, [BASELINE, *variants])
-            raise BadInput(f'config.variants.{name}: no base "{base}"; {hint}')
-        if "compress" in variant:
-            by_name.check(variant["compress"].get("method"))
-    placed: list[str] = []
-    while len(placed) < len(variants):
-        ready = [
-            name for name, v in variants.items()
-            if name not in placed and v.get("base", BASELINE) in (BASELINE, *placed)
-        ]  # fmt: skip
-        if not ready:
-            circle = ", ".join(sorted(set(variants) - set(placed)))
-            raise BadInput(f"config.variants: {circle} are each other's base")
-        placed += ready
-    return placed
+def _claim(folder: pathlib.Path, identity: str) -> None:
+    """Marks a folder as of this experiment, before anything is made in it; BadInput if of another.
+
+    A mark alone, of a run that came to nothing, binds nobody.
+    """
+    mark = folder / "identity.json"
+    try:
+        known = json.loads(mark.read_text())["identity"]
+    except (OSError, ValueError, LookupError, TypeError):
+        known = None
+    if known == identity:
+        return
+    if folder.exists() and any(path != mark for path in folder.iterdir()):
+        raise BadInput(
+            f'sweep: "{folder}" holds another "{folder.name}" (its model, data, training or base '
+            "differs); remove that folder or name another workdir"
+        )
+    files.write_json(mark, {"identity": identity})
 
 
 @dataclasses.dataclass
@@ -140,10 +136,6 @@ class _Study:
                 keras_file = folder / "model.keras"
             files.write_json(record, self._exported(folder, spec, keras_file, seconds))
         kept = json.loads(record.read_text())
-        if kept["spec"] != json.loads(json.dumps(spec)):
-            raise BadInput(
-                f'sweep: "{folder}" holds another "{name}"; remove it or name another workdir'
-            )
         return Made(
             self.workdir / kept["keras_file"], folder / "model.tflite",
             kept["row"]["train_seconds_mean"], kept["row"],

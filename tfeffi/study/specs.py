@@ -1,0 +1,158 @@
+"""What a config says of its variants: checked before anything is trained, ordered, told apart."""
+
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tfeffi.compress import by_name
+from tfeffi.compress.budget import KINDS, Budget
+from tfeffi.errors import BadInput, near
+from tfeffi.export.exporter import QUANTIZE, export
+from tfeffi.train.settings import Settings
+
+BASELINE = "baseline"
+KEYS = ("base", "compress", "finetune", "export")
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_IMAGES = {"data", "calibration", "check_with"}  # arguments that no config can give
+
+
+def check(config: Mapping[str, Any]) -> list[str]:
+    """Everything of a study that can be wrong before its first training.
+
+    Args:
+        config: of `experiment.plain`.
+
+    Returns:
+        The names of its variants, each after its base.
+
+    Raises:
+        BadInput: a variant, or `config.train`, that could not be made; or replicates.
+    """
+    variants = config.get("variants") or {}
+    if not isinstance(variants, Mapping):
+        raise BadInput(f"config.variants={variants!r} must be a mapping of names to variants")
+    if not variants:
+        raise BadInput("config: no variants; give config.variants, or train with tfeffi-train")
+    if config["replicates"] > 1:
+        raise BadInput(
+            f"config: replicates={config['replicates']}, but sweep runs one replicate; "
+            "leave it out, or sweep each seed into its own workdir"
+        )
+    _settings("config.train", config["train"])
+    for name, spec in variants.items():
+        _check_name(name)
+        _check_variant(f"config.variants.{name}", spec, variants, config["train"])
+    return _ordered(variants)
+
+
+def identities(config: Mapping[str, Any]) -> dict[str, str]:
+    """For the baseline and each variant a hash of all that its numbers depend on.
+
+    That is the data, model, training, methods and seed; and of a variant also its own
+    specification and those of its bases. The config is one that passed `check`.
+    """
+    made_of = {key: config[key] for key in ("data", "model", "train", "methods", "seed")}
+    found = {BASELINE: _hash(made_of)}
+    for name in _ordered(config["variants"]):
+        spec = config["variants"][name]
+        found[name] = _hash([spec, found[spec.get("base", BASELINE)], made_of])
+    return found
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_name(name: Any) -> None:
+    """A variant's name is its folder's."""
+    if name == BASELINE:
+        raise BadInput(f'config.variants: "{name}" is the trained model itself; name it otherwise')
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadInput(
+            f'config.variants: name {name!r} must be of letters, digits, "_", "-" and ".", '
+            'not a "." first'
+        )
+
+
+def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> None:
+    for key in _mapping(where, spec):
+        if key not in KEYS:
+            raise BadInput(f'{where}: unknown key "{key}"; {near(str(key), KEYS)}')
+    base = spec.get("base", BASELINE)
+    if not isinstance(base, str) or base not in (BASELINE, *variants):
+        raise BadInput(f'{where}: no base "{base}"; {near(str(base), [BASELINE, *variants])}')
+    if "compress" in spec:
+        _check_compress(f"{where}.compress", spec["compress"])
+    if "finetune" in spec:
+        finetune = _mapping(f"{where}.finetune", spec["finetune"])
+        _settings(f"{where}.finetune", {**train, **finetune})
+    if "export" in spec:
+        _check_export(f"{where}.export", spec["export"])
+
+
+def _check_compress(where: str, spec: Any) -> None:
+    method = _mapping(where, spec).get("method")
+    if not isinstance(method, str):
+        raise BadInput(f"{where}: method={method!r} must be one of {', '.join(by_name.METHODS)}")
+    try:
+        known = by_name.takes(method) - _IMAGES
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+    for key in spec:
+        if key not in ("method", *known):
+            raise BadInput(f'{where}: "{method}" takes no "{key}"; {near(str(key), known)}')
+    if spec.get("budget") is not None:
+        budget = _mapping(f"{where}.budget", spec["budget"])
+        for key in budget:
+            if key not in KINDS:
+                raise BadInput(f'{where}.budget: unknown key "{key}"; {near(str(key), KINDS)}')
+        try:
+            Budget(**budget)
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from None
+
+
+def _check_export(where: str, spec: Any) -> None:
+    keywords = inspect.signature(export).parameters.values()
+    known = {p.name for p in keywords if p.kind is p.KEYWORD_ONLY} - _IMAGES
+    for key in _mapping(where, spec):
+        if key not in known:
+            raise BadInput(f'{where}: unknown key "{key}"; {near(str(key), known)}')
+    quantize = spec.get("quantize")
+    if quantize not in QUANTIZE:
+        hint = near(str(quantize), [q for q in QUANTIZE if q])
+        raise BadInput(f'{where}: unknown quantize "{quantize}"; {hint}')
+    if spec.get("integer_io") and quantize != "int8":
+        raise BadInput(f'{where}: integer_io needs quantize="int8", not {quantize or "float32"}')
+
+
+def _settings(where: str, values: Mapping[str, Any]) -> None:
+    try:
+        Settings.from_mapping(values)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+
+
+def _mapping(where: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise BadInput(f"{where}={value!r} must be a mapping")
+    return value
+
+
+def _ordered(variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The variants so that each comes after its base."""
+    placed: list[str] = []
+    while len(placed) < len(variants):
+        ready = [
+            name for name, v in variants.items()
+            if name not in placed and v.get("base", BASELINE) in (BASELINE, *placed)
+        ]  # fmt: skip
+        if not ready:
+            circle = ", ".join(sorted(set(variants) - set(placed)))
+            raise BadInput(f"config.variants: {circle} are each other's base")
+        placed += ready
+    return placed
