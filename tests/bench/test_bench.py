@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import types
 
 import keras
@@ -12,6 +13,8 @@ import pytest
 import tfeffi
 from tests.export import handmade
 from tfeffi import bench
+from tfeffi.bench import runner
+from tfeffi.bench.latency import interleaved
 from tfeffi.export import ModelError
 
 
@@ -85,6 +88,61 @@ def test_memory_grows_with_the_model(files, tmp_path):
     wide = bench.benchmark(path, **QUICK)
     small = bench.benchmark(files / "small.tflite", **QUICK)
     assert wide.model_memory_mb - small.model_memory_mb > 0.9 * 4 * 1500**2 / 2**20
+
+
+def test_a_tiny_model_takes_next_to_no_memory_or_time(tmp_path):
+    tiny = bench.benchmark(handmade.relu(tmp_path / "m.tflite", shape=(1, 8)), min_seconds=0.2)
+    assert tiny.runs > 10_000  # their times must not be counted, nor the libraries' own start
+    assert 0 <= tiny.model_memory_mb < 3
+    # drawing as many random values takes longer than opening it
+    wide = bench.benchmark(handmade.relu(tmp_path / "w.tflite", shape=(1, 1 << 24)), **QUICK)
+    assert wide.init_ms < 20
+    assert 64 <= wide.model_memory_mb < 64 * 2 + 3  # its input and output, once each
+
+
+def test_percentiles_of_known_times():
+    seconds = np.random.default_rng(0).permutation(np.arange(1, 102)) / 1e3
+    assert runner.summary(seconds) == pytest.approx(
+        {
+            "runs": 101, "p50_ms": 51, "p90_ms": 91, "mean_ms": 51, "min_ms": 1, "max_ms": 101,
+            "std_ms": np.sqrt((101**2 - 1) / 12),
+        }
+    )  # fmt: skip
+    assert runner.summary([0.001, 0.002])["p90_ms"] == pytest.approx(1.9)
+
+
+def test_the_first_runs_are_not_among_the_timed_ones():
+    calls = []
+
+    def invoke():  # slow at first, as a cold model is
+        calls.append(len(calls))
+        if len(calls) <= 4:
+            time.sleep(0.05 if len(calls) == 1 else 0.02)
+
+    assert 0.05 <= runner.warmed(invoke, 4) < 0.07 + 0.5
+    assert len(calls) == 4
+    times = runner.timed(invoke, 25, 0.0)
+    assert len(times) == 25 and len(calls) == 29
+    assert np.median(times) < 0.005
+
+
+def test_files_take_turns():
+    order = []
+
+    def measure(path):
+        order.append(path)
+        return path, len(order)
+
+    answers = interleaved(measure, ["a", "b"], 3)
+    assert order == ["a", "b", "a", "b", "a", "b"]
+    assert answers == [[("a", 1), ("a", 3), ("a", 5)], [("b", 2), ("b", 4), ("b", 6)]]
+
+
+def test_memory_is_the_growth_of_the_peak():
+    assert runner.grown_kb((100, 120), (150, 170)) == 70
+    assert runner.grown_kb((100, 120), (110, 120)) == 10  # the peak was someone else's
+    assert runner.grown_kb((100, 120), (90, 120)) == 0
+    assert runner.grown_kb((100, None), (110, None)) is None
 
 
 def test_the_bench_does_not_load_tensorflow(files):

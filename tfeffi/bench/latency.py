@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tfeffi.bench import devices
 from tfeffi.errors import BadInput
@@ -33,8 +33,8 @@ class Latency:
         bytes, zip_bytes: of the file.
         activation_bytes: the most activations alive at once, at batch 1: the arena's least size.
         peak_memory_mb: peak resident memory of the process (VmHWM): Python, numpy, LiteRT and the model.
-        model_memory_mb: of that, what came after LiteRT was loaded: the mapped file, the packed
-            weights, the arena.
+        model_memory_mb: of that, what came with the model, after LiteRT was loaded and had run
+            another one: the mapped file, the packed weights, the arena.
         engine, cpu, machine, cores: what ran it.
         ratio: its median time over that of the first file, median over the rounds; `compare` only.
         ratio_low, ratio_high: the smallest and largest ratio of a round.
@@ -202,10 +202,7 @@ def compare(
         "threads": threads, "warmup_runs": warmup_runs, "min_runs": -(-min_runs // rounds),
         "min_seconds": min_seconds / rounds, "shapes": input_shapes and [[*s] for s in input_shapes],
     }  # fmt: skip
-    answers: list[list[dict]] = [[] for _ in paths]
-    for _ in range(rounds):
-        for path, measured in zip(paths, answers, strict=True):
-            measured.append(module.measure(path, request, where, timeout))
+    answers = interleaved(lambda p: module.measure(p, request, where, timeout), paths, rounds)
     rows = []
     for path, content, measured in zip(paths, contents, answers, strict=True):
         row = _summary(measured)
@@ -219,6 +216,18 @@ def compare(
             )
         )  # fmt: skip
     return Comparison(tuple(rows))
+
+
+def interleaved(measure: Callable, paths: Sequence, rounds: int) -> list[list]:
+    """What `measure(path)` says in each round, for each path; the order is A B A B.
+
+    Drift of the machine then meets all paths alike, and neighbours in time are what a ratio is of.
+    """
+    answers: list[list] = [[] for _ in paths]
+    for _ in range(rounds):
+        for path, measured in zip(paths, answers, strict=True):
+            measured.append(measure(path))
+    return answers
 
 
 def _check(paths, threads, rounds, warmup_runs, min_runs, min_seconds) -> None:
@@ -247,8 +256,7 @@ def _summary(measured: list[dict]) -> dict:
     }
     if all("peak_kb" in answer for answer in measured):
         row["peak_memory_mb"] = middle("peak_kb") / _MEGABYTE
-        used = (answer["peak_kb"] - answer["rss_before_kb"] for answer in measured)
-        row["model_memory_mb"] = statistics.median(used) / _MEGABYTE
+        row["model_memory_mb"] = middle("model_kb") / _MEGABYTE
     return row
 
 
