@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfeffi import Budget
+from tfeffi import Budget, cost, factorize, prune
+from tfeffi.analysis.cost import Cost
 from tfeffi.errors import BadInput
 
 BEFORE = SimpleNamespace(macs=1001, params=100, bytes=400)
@@ -44,6 +46,32 @@ def test_an_absolute_budget_needs_no_original():
 def test_a_fraction_of_nothing_known_is_refused():
     with pytest.raises(BadInput, match=r"Budget\(macs=0.5\) is a fraction"):
         Budget(macs=0.5).allows(BEFORE)
+
+
+def test_what_was_built_must_be_within_the_budget():
+    budget = Budget(params=0.5)
+    budget.require("prune", SimpleNamespace(params=50), BEFORE)
+    says = r"^prune: Budget\(params=0.5\) asks for 50 params, .* built has 51; give a smaller"
+    with pytest.raises(BadInput, match=says):
+        budget.require("prune", SimpleNamespace(params=51), BEFORE)
+
+
+@pytest.mark.parametrize("method", [prune, factorize])
+def test_methods_count_the_model_they_built(method):
+    """Plans are estimates: this budget finds the model dearer than what was planned."""
+    layers = [keras.Input((32,)), keras.layers.Dense(64), keras.layers.Dense(32)]
+    model = keras.Sequential(layers)
+    before = cost(model)
+
+    class Stern(Budget):
+        def of(self, found):
+            built = isinstance(found, Cost) and found != before
+            return super().of(found) + 10**6 * built
+
+    arguments = {"importance": "l2"} if method is prune else {}
+    name = "prune" if method is prune else "factorize"
+    with pytest.raises(BadInput, match=rf"^{name}: .* asks for 2,048 macs, .* has 1,00\d,\d+;"):
+        method(model, budget=Stern(macs=0.5), **arguments)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,27 @@ class Budget:
             raise BadInput(f"budget: {self} is a fraction; say of which cost (before=...)")
         return self.of(cost) <= self.limit(before if before is not None else cost)
 
+    def require(self, who: str, after, before) -> None:
+        """The last check of a method: what was built is within the budget.
+
+        Args:
+            who: the method, for the message.
+            after: the cost of the compressed model, counted on the model itself.
+            before: the cost of the original.
+
+        Raises:
+            BadInput: it is not; the message says what was asked for and what was reached.
+
+        Example:
+            budget.require("prune", cost(small), cost(model))
+        """
+        if not self.allows(after, before):
+            raise BadInput(
+                f"{who}: {self} asks for {self.limit(before):,} {self.kind}, and the model that was "
+                f"built has {self.of(after):,}; give a smaller budget, which aims lower, or one of "
+                "another kind"
+            )
+
     def __str__(self) -> str:
         return f"Budget({self.kind}={self.value})"
 

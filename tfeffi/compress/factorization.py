@@ -76,7 +76,8 @@ def factorize(
     decisions = _decide(candidates, before, budget, energy, ranks, multiple_of)
     made = replace(model, {p: _new(d) for p, d in decisions.items() if isinstance(d, Choice)})
     after = cost(made)
-    assert budget is None or budget.allows(after, before), f"{budget} is missed"
+    if budget is not None:
+        budget.require("factorize", after, before)
     changed, left = _account(found, decisions)
     left = sites.in_order(graph, skipped + left)
     settings = _settings(method, budget, energy, ranks, multiple_of, data, decisions)

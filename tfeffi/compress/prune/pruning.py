@@ -78,6 +78,8 @@ def prune(
         "ignore": list(ignore),
     }
     after = cost(small, input_shape)
+    if budget is not None:
+        budget.require("prune", after, before)
     report = Report(
         "prune", before, after, _changes(coupling, kept), _skipped(coupling, ignored), settings
     )
