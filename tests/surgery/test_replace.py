@@ -143,3 +143,12 @@ def test_bad_chains(chains, says):
     with pytest.raises(BadInput, match=says) as error:
         replace(model_of(), chains)
     assert "\n" not in str(error.value)
+
+
+def test_a_sequential_model():
+    inner = [layers.Dense(6, activation="relu", name="fc"), layers.Dense(3, name="logits")]
+    model = keras.Sequential([keras.Input((4,)), *inner])
+    randomize(model, 1)
+    made = replace(model, {"fc": [New(layers.Dense(6, name="fc"), model.layers[0].get_weights()),
+                                  New(layers.ReLU(name="relu"))]})  # fmt: skip
+    assert gap(model(images(model)), made(images(model))) <= 1e-6

@@ -1,7 +1,7 @@
 """From an edited config and arrays to a model: config out, config in, weights by variable."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -60,7 +60,37 @@ def build(graph: Graph, config: dict[str, Any]) -> keras.Model:
     """A new model from the edited config of the graph's model; its weights are fresh."""
     cls = keras.Sequential if isinstance(graph.model, keras.Sequential) else keras.Model
     cls = cls if "input_layers" not in config else keras.Model
-    return cls.from_config(config, custom_objects=custom_objects(graph))
+    try:
+        return cls.from_config(config, custom_objects=custom_objects(graph))
+    except (ValueError, TypeError) as error:
+        refuse_lambdas(graph, error)
+        raise
+
+
+def refuse_lambdas(graph: Graph, error: Exception, but: Collection[str] = ()) -> None:
+    """Names the Lambda layer that is why a model was not rebuilt, if there is one.
+
+    Args:
+        graph: the model whose config was used.
+        error: what Keras said.
+        but: paths of layers that are not in the new model.
+
+    Raises:
+        BadInput: Keras does not make this Lambda layer from its config: it holds code.
+    """
+    for path, layer in graph.layers.items():
+        if layer.kind != "Lambda" or path in but:
+            continue
+        try:
+            keras.saving.deserialize_keras_object(
+                {key: value for key, value in layer.entry.items() if key != "inbound_nodes"}
+            )
+        except (ValueError, TypeError):
+            raise BadInput(
+                f'surgery: "{path}" is a Lambda layer, whose function Keras does not take from a '
+                "config; replace it by keras.ops or a layer class of your own, or, if it is a lambda "
+                "that you trust, call keras.config.enable_unsafe_deserialization() first"
+            ) from error
 
 
 def custom_objects(graph: Graph, more: Sequence[keras.Layer] = ()) -> dict[str, type]:

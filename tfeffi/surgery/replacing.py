@@ -10,7 +10,7 @@ import numpy as np
 
 from tfeffi.errors import BadInput
 from tfeffi.surgery.graph import Graph, config_of, is_functional, map_tensors, read, tensors
-from tfeffi.surgery.rebuild import custom_objects
+from tfeffi.surgery.rebuild import custom_objects, refuse_lambdas
 from tfeffi.surgery.wishes import check_names
 
 
@@ -54,7 +54,7 @@ def replace(model: keras.Model, chains: Mapping[str, Sequence[New]]) -> keras.Mo
         _check(graph, name, chain)
     config = copy.deepcopy(config_of(model))
     _splice(config, chains, "")
-    made = _build(config, model, chains)
+    made = _build(config, graph, chains)
     _check_outputs(model, made)
     _fill(graph, read(made), chains)
     return made
@@ -147,12 +147,13 @@ def _outputs(structure, name: str, ends: list[list], nested: set[str]):
     return [_outputs(value, name, ends, nested) for value in structure]
 
 
-def _build(config: dict[str, Any], model: keras.Model, chains) -> keras.Model:
+def _build(config: dict[str, Any], graph: Graph, chains) -> keras.Model:
     layers = [new.layer for chain in chains.values() for new in chain]
-    known = custom_objects(read(model), layers)
+    known = custom_objects(graph, layers)
     try:
         return keras.Model.from_config(config, custom_objects=known)
     except (ValueError, TypeError) as error:
+        refuse_lambdas(graph, error, but=chains)
         first = str(error).strip().splitlines()[0]
         raise BadInput(f"replace: {sorted(chains)}: the chain does not fit: {first}") from error
 
@@ -175,6 +176,8 @@ def _fill(old: Graph, new: Graph, chains: Mapping[str, list[New]]) -> None:
         if layer.live is None:
             continue
         if path not in given:
+            if not layer.live.variables:  # nor has a Sequential model a layer for its input
+                continue
             values = old.layers[path].live.variables
             for source, target in zip(values, layer.live.variables, strict=True):
                 if tuple(source.shape) != tuple(target.shape):
