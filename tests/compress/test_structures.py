@@ -28,7 +28,10 @@ def test_every_architecture_keeps_what_a_separable_kernel_computes(name):
     assert met >= {one.name for one in kernels(model) if type(one).__name__ == "Conv2D"}
 
 
-@pytest.mark.parametrize("name", ["mnist_classifier", "mnist_autoencoder", "resnet_cifar"])
+@pytest.mark.parametrize(
+    "name",
+    ["mnist_classifier", "mnist_autoencoder", "resnet_cifar", "resnet_imagenet", "mobilenet_v2"],
+)
 def test_architectures_keep_what_a_1d_kernel_computes(name):
     model = plant(built(name, 0.25, 16), "spatial")
     small, report = replace_convolutions(model, kind="1d")
