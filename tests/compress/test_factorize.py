@@ -309,8 +309,11 @@ def test_regularizers_and_dtypes_go_along():
         ({"ranks": {"pool1": 2}}, '"pool1" cannot be factorized'),
         ({"ignore": ["conv9"]}, 'ignore: layer "conv9" is not in the model; did you mean "conv'),
         ({"multiple_of": 0}, "multiple_of=0 must be"),
-        ({"data": np.zeros((4, 8, 8, 1), np.float32)}, "shape"),
-        ({"data": np.zeros((0, 28, 28, 1), np.float32)}, "empty"),
+        ({"data": np.zeros((4, 8, 8, 1), np.float32)}, "^factorize: the data has shape"),
+        ({"data": np.zeros((0, 28, 28, 1), np.float32)}, "^factorize: the data is empty"),
+        ({"data": "images"}, "^factorize: data is str"),
+        ({"data": [[0], [0, 1]]}, "^factorize: data is neither"),
+        ({"data": {"picture": np.zeros((4, 28, 28, 1))}}, "^factorize: the data has inputs"),
         ({"method": "spatial", "data": np.zeros((4, 28, 28, 1))}, "no data-aware form"),
     ],
 )

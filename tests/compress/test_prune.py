@@ -227,7 +227,7 @@ BAD = [
     (dict(threshold=float("nan"), importance="l2"), "threshold=nan is not a number"),
     (dict(budget=Budget(params=20), importance="l2"), r"cannot be met: .* still has \d+ params of"),
     (dict(threshold=0, data=IMAGES[:, :7]), r"shape \(40, 7, 8, 3\), input .* takes \(None, 8, 8"),
-    (dict(threshold=0, data=IMAGES[:0]), "the data is empty"),
+    (dict(threshold=0, data=IMAGES[:0]), "^prune: the data is empty"),
     (dict(threshold=0, data=tf.data.Dataset.from_tensor_slices(IMAGES).batch(4).take(0)), "empty"),
     (dict(threshold=0, data="images"), "data is str; give a tf.data.Dataset"),
     (dict(threshold=0, data=[IMAGES, IMAGES[:3]]), "neither a tf.data.Dataset"),

@@ -58,8 +58,9 @@ def measure(graph: Graph, sites: Sequence[Site], data) -> dict[str, Moments]:
     Args:
         graph: the model, read.
         sites: the layers to look at; a shared layer is looked at in all its calls.
-        data: a tf.data.Dataset of batches (inputs, or inputs and labels), an array of inputs, or
-            `tfeffi.data.Images`. A few hundred images are enough.
+        data: a tf.data.Dataset of batches (inputs, or inputs and labels), an array of inputs, a
+            list or a dict of arrays for several inputs, or `tfeffi.data.Images`. A few hundred
+            images are enough.
 
     Returns:
         The moments of each layer, by path.
@@ -79,7 +80,7 @@ def measure(graph: Graph, sites: Sequence[Site], data) -> dict[str, Moments]:
 
     moments = {site.path: Moments.zeros(site.kernel.shape[-1]) for site in sites}
     paths = [site.path for site in sites for _ in site.calls]
-    for inputs in batches(model, data):
+    for inputs in batches(model, data, "factorize"):
         for path, answer in zip(paths, respond(inputs), strict=True):
             moments[path].add(answer.numpy())
     if any(not one.count for one in moments.values()):

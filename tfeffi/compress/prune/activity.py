@@ -53,7 +53,7 @@ def measure(coupling: Coupling, data) -> Activity:
     Args:
         coupling: the labelled model, `Coupling.of(model)`.
         data: a tf.data.Dataset of batches (inputs, or inputs and labels), an array of inputs, a
-            list of arrays for several inputs, or `tfeffi.data.Images`.
+            list or a dict of arrays for several inputs, or `tfeffi.data.Images`.
 
     Returns:
         Counts for each class of channels, over the whole data.
@@ -81,7 +81,7 @@ def measure(coupling: Coupling, data) -> Activity:
         return found
 
     sums, examples = None, 0
-    for inputs in batches(model, data):
+    for inputs in batches(model, data, "prune"):
         examples += len(inputs[0])
         now = [tuple(np.asarray(v, np.float64) for v in one) for one in count(inputs)]
         sums = now if sums is None else [_add(a, b) for a, b in zip(sums, now, strict=True)]
@@ -90,14 +90,14 @@ def measure(coupling: Coupling, data) -> Activity:
     return _by_class(coupling.classes.count, reads.values(), sums, examples)
 
 
-def batches(model: keras.Model, data) -> Iterator[list[tf.Tensor]]:
-    """The inputs of the model, batch by batch, checked and cast."""
-    for x in _inputs(model, data):
-        values = [tf.convert_to_tensor(v) for v in _flat(model, x)]
+def batches(model: keras.Model, data, who: str) -> Iterator[list[tf.Tensor]]:
+    """The inputs of the model, batch by batch, checked and cast; `who` asks, in messages."""
+    for x in _inputs(model, data, who):
+        values = [tf.convert_to_tensor(v) for v in _flat(model, x, who)]
         for value, expected in zip(values, model.inputs, strict=True):
             if not _fits(value.shape, expected.shape):
                 raise BadInput(
-                    f'prune: the data has shape {tuple(value.shape)}, input "{expected.name}" of '
+                    f'{who}: the data has shape {tuple(value.shape)}, input "{expected.name}" of '
                     f"the model takes {tuple(expected.shape)}"
                 )
         values = [tf.cast(v, i.dtype) for v, i in zip(values, model.inputs, strict=True)]
@@ -105,40 +105,52 @@ def batches(model: keras.Model, data) -> Iterator[list[tf.Tensor]]:
             yield values
 
 
-def _inputs(model: keras.Model, data) -> Iterable:
+def _inputs(model: keras.Model, data, who: str) -> Iterable:
     if hasattr(data, "images"):  # tfeffi.data.Images: uint8, and models take [0, 1]
         images = data.images
         return (_slice(images, i) / np.float32(255) for i in range(0, len(images), BATCH))
     if isinstance(data, tf.data.Dataset):
         return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in data)
-    if isinstance(data, (list, tuple)) and len(model.inputs) > 1:
-        arrays = [np.asarray(one) for one in data]
-        return ([_slice(a, i) for a in arrays] for i in range(0, len(arrays[0]), BATCH))
+    if isinstance(data, dict) or (isinstance(data, (list, tuple)) and len(model.inputs) > 1):
+        arrays = [_array(one, who) for one in _flat(model, data, who)]
+        lengths = [len(one) for one in arrays]
+        if len(set(lengths)) > 1:
+            raise BadInput(f"{who}: the inputs in data have {lengths} examples; give equally many")
+        return ([_slice(a, i) for a in arrays] for i in range(0, lengths[0], BATCH))
+    array = _array(data, who)
+    return (_slice(array, i) for i in range(0, len(array), BATCH))
+
+
+def _array(data, who: str) -> np.ndarray:
     try:
         array = np.asarray(data)
     except ValueError as error:
-        raise BadInput("prune: data is neither a tf.data.Dataset, an array nor Images") from error
+        raise BadInput(f"{who}: data is neither a tf.data.Dataset, an array nor Images") from error
     if array.ndim == 0 or not np.issubdtype(array.dtype, np.number):
         raise BadInput(
-            f"prune: data is {type(data).__name__}; give a tf.data.Dataset of batches, an array "
+            f"{who}: data is {type(data).__name__}; give a tf.data.Dataset of batches, an array "
             "or tfeffi.data.Images"
         )
-    return (_slice(array, i) for i in range(0, len(array), BATCH))
+    return array
 
 
 def _slice(array, start: int):
     return array[start : start + BATCH]
 
 
-def _flat(model: keras.Model, x) -> list:
+def _flat(model: keras.Model, x, who: str) -> list:
+    """The inputs as a list, in the order of `model.inputs`."""
     if isinstance(x, dict):
         names = [tensor.name for tensor in model.inputs]
+        keys = getattr(model, "input", None)
+        if isinstance(keys, dict) and len(keys) == len(names):
+            names = sorted(keys)  # as Keras flattens it; a key need not be the tensor's name
         if set(names) - set(x):
-            raise BadInput(f"prune: the data has inputs {sorted(x)}, the model takes {names}")
+            raise BadInput(f"{who}: the data has inputs {sorted(x)}, the model takes {names}")
         return [x[name] for name in names]
     values = list(x) if isinstance(x, (list, tuple)) else [x]
     if len(values) != len(model.inputs):
-        raise BadInput(f"prune: the data has {len(values)} inputs, the model {len(model.inputs)}")
+        raise BadInput(f"{who}: the data has {len(values)} inputs, the model {len(model.inputs)}")
     return values
 
 
