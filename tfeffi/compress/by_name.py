@@ -23,7 +23,9 @@ METHODS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 
 
-def compress(model: "keras.Model", method: str, **arguments: Any) -> tuple["keras.Model", "Report"]:
+def compress(
+    model: "keras.Model", /, method: str, **arguments: Any
+) -> tuple["keras.Model", "Report"]:
     """Calls the compression of this name.
 
     Args:
@@ -45,7 +47,8 @@ def compress(model: "keras.Model", method: str, **arguments: Any) -> tuple["kera
     known = takes(method)
     for key in given:
         if key not in known:
-            raise BadInput(f'method "{method}" takes no {key}; it takes {", ".join(sorted(known))}')
+            hint = near(key, known).replace("known: ", "it takes ")
+            raise BadInput(f'method "{method}" takes no {key}; {hint}')
     return _function(method)(model, **METHODS[method][2], **given)
 
 
