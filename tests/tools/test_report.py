@@ -46,6 +46,7 @@ def test_help_tells_what_it_does(tmp_path):
         (["--output=a.html"], "nothing to report"),
         (["--readme=README.md", "--figure=a.png"], "need --runs=FOLDER"),
         (["--runs=demos"], 'there is no run "demos"; did you mean "demo"'),
+        (["--runs=nope"], 'there is no run "nope"; known: broken, demo'),
         (["--runs=."], "holds no result.json; its folders have: broken,demo"),
         (["--runs=broken"], '"broken/result.json" is not JSON'),
         (["--runs=demo,demo"], 'run "demo" is given twice'),
@@ -59,6 +60,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     samples.run(tmp_path / "demo")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "result.json").write_text("{")
+    (tmp_path / "no_run").mkdir()
+    (tmp_path / "notes.txt").write_text("")
     before = (tmp_path / "demo" / "result.json").read_bytes()
     done = report(*arguments, cwd=tmp_path)
     assert done.returncode == 2

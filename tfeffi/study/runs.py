@@ -167,7 +167,7 @@ def _result_file(path: pathlib.Path) -> pathlib.Path:
     if path.is_file():
         return path
     if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = [found.parent.name for found in path.parent.glob("*/result.json")]
         hint = f"; {near(path.name, siblings)}" if siblings else ""
         raise BadInput(f'there is no run "{path}"{hint}')
     if not (path / "result.json").exists():
