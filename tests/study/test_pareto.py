@@ -1,4 +1,4 @@
-"""Non-dominated sorting against the definition, spelled out."""
+"""The Pareto front against the definition, spelled out."""
 
 import math
 
@@ -22,12 +22,12 @@ def dominates(a, b, signs):
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
 
 
-def slow_front(points, signs, among):
+def slow_front(points, signs):
     return {
         i
-        for i in among
+        for i in range(len(points))
         if not any(math.isnan(v) for v in points[i])
-        and not any(dominates(points[j], points[i], signs) for j in among)
+        and not any(dominates(points[j], points[i], signs) for j in range(len(points)))
     }
 
 
@@ -39,17 +39,10 @@ def objectives(signs):
 
 
 @given(POINTS, st.lists(st.sampled_from([1, -1]), min_size=4, max_size=4))
-def test_front_ranks_and_dominators_are_those_of_the_definition(points, signs):
+def test_front_and_dominators_are_those_of_the_definition(points, signs):
     signs = signs[: len(points[0]) if points else 1]
     chosen = objectives(signs)
-    assert set(pareto.front(points, **chosen)) == slow_front(points, signs, range(len(points)))
-
-    expected, left, rank = [None] * len(points), set(range(len(points))), 0
-    while layer := slow_front(points, signs, left):
-        for index in layer:
-            expected[index] = rank
-        left, rank = left - layer, rank + 1
-    assert pareto.ranks(points, **chosen) == expected
+    assert set(pareto.front(points, **chosen)) == slow_front(points, signs)
 
     beaten = [[j for j in range(len(points)) if dominates(points[j], p, signs)] for p in points]
     assert pareto.dominators(points, **chosen) == beaten
@@ -62,8 +55,8 @@ def test_the_order_of_the_points_does_not_matter(points, random):
     order = list(range(len(points)))
     random.shuffle(order)
     keys = {"minimize": range(len(points[0]))}
-    shuffled = pareto.ranks([points[i] for i in order], **keys)
-    assert [shuffled[order.index(i)] for i in range(len(points))] == pareto.ranks(points, **keys)
+    shuffled = pareto.front([points[i] for i in order], **keys)
+    assert {order[i] for i in shuffled} == set(pareto.front(points, **keys))
 
 
 def test_rows_with_keys_ordered_by_the_first_objective():
@@ -75,7 +68,6 @@ def test_rows_with_keys_ordered_by_the_first_objective():
     ]
     chosen = {"minimize": ["p50_ms"], "maximize": ["accuracy_mean"]}
     assert [rows[i]["name"] for i in pareto.front(rows, **chosen)] == ["fast", "exact"]
-    assert pareto.ranks(rows, **chosen) == [0, 1, 0, None]
     assert pareto.dominators(rows, **chosen) == [[], [0], [], []]
 
 

@@ -149,27 +149,6 @@ def test_nothing_broken_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_resumed_result_keeps_its_rows(tmp_path):
-    path = tmp_path / "result.json"
-    assert Result.resume(path, "demo").rows == []
-    samples.result().write(path)
-    resumed = Result.resume(path, "demo", "tfeffi-sweep")
-    assert resumed.rows == samples.result().rows
-    assert resumed.command == "tfeffi-sweep"
-
-
-def test_another_experiments_or_machines_result_is_not_resumed(tmp_path):
-    path = tmp_path / "result.json"
-    result = samples.result()
-    result.write(path)
-    with pytest.raises(ResultError, match='is of "demo", not of "other"'):
-        Result.resume(path, "other")
-    result.hardware = {**result.hardware, "cpu": "abacus"}
-    result.write(path)
-    with pytest.raises(ResultError, match='measured with cpu "abacus"'):
-        Result.resume(path, "demo")
-
-
 def test_hardware_and_versions_say_what_ran():
     found = hardware()
     assert found["cpu"] and found["accelerator"]

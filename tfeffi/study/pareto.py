@@ -1,4 +1,4 @@
-"""Which points are worth having: non-dominated sorting in any number of dimensions.
+"""Which points are worth having: the Pareto front in any number of dimensions.
 
 A point dominates another if it is at least as good in every objective and better in one. Equal
 points do not dominate each other, so both stay. Deb et al., "A fast and elitist multiobjective
@@ -40,24 +40,8 @@ def front(
         front([(1.0, 0.9), (2.0, 0.8), (3.0, 0.95)], minimize=[0], maximize=[1])  # [0, 2]
     """
     values = _values(points, minimize, maximize)
-    found = [index for index, rank in enumerate(_ranks(values)) if rank == 0]
-    return sorted(found, key=lambda index: tuple(values[index]))
-
-
-def ranks(
-    points: Sequence[Point],
-    *,
-    minimize: Sequence[Hashable] = (),
-    maximize: Sequence[Hashable] = (),
-) -> list[int | None]:
-    """For each point the front it is on: 0 the best, 1 what is best without those of 0, and so on.
-
-    Args, Raises: as `front`.
-
-    Returns:
-        n ranks; None where an objective is absent or NaN.
-    """
-    return _ranks(_values(points, minimize, maximize))
+    best = ~np.isnan(values).any(axis=1) & ~_beats(values).any(axis=0)
+    return sorted(np.flatnonzero(best).tolist(), key=lambda index: tuple(values[index]))
 
 
 def dominators(
@@ -94,16 +78,3 @@ def _beats(values: np.ndarray) -> np.ndarray:
     """(n, n): whether the point of the row dominates that of the column; NaN compares false."""
     mine, theirs = values[:, None, :], values[None, :, :]
     return (mine <= theirs).all(-1) & (mine < theirs).any(-1)
-
-
-def _ranks(values: np.ndarray) -> list[int | None]:
-    known = ~np.isnan(values).any(axis=1)
-    beats = _beats(values)
-    found: list[int | None] = [None] * len(values)
-    left, rank = known.copy(), 0
-    while left.any():
-        best = left & ~beats[left].any(axis=0)
-        for index in np.flatnonzero(best):
-            found[index] = rank
-        left, rank = left & ~best, rank + 1
-    return found

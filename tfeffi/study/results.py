@@ -24,7 +24,6 @@ from tfeffi.study.machine import hardware, versions
 __all__ = ["Result", "ResultError", "hardware", "versions"]
 
 _HARDWARE = {"cpu": str, "cores": int, "memory_gb": (int, float), "accelerator": str}
-_SAME_MACHINE = ("cpu", "cores", "accelerator")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _NAMES = {str: "a string", int: "an integer", list: "a list", dict: "an object"}
 
@@ -95,31 +94,6 @@ class Result:
             return cls._from_json(value)
         except ResultError as error:
             raise ResultError(f'"{path}": {error}') from None
-
-    @classmethod
-    def resume(cls, path: str | os.PathLike, name: str, command: str | None = None) -> "Result":
-        """The result at `path` to go on with if it is there, else a new one.
-
-        Rows of different machines never share a file, and what stands above the rows (date,
-        commit, versions) is that of this process.
-
-        Raises:
-            ResultError: the file is another experiment's, or was measured on another machine.
-        """
-        fresh = cls.new(name, command)
-        if not pathlib.Path(path).exists():
-            return fresh
-        old = cls.read(path)
-        if old.name != name:
-            raise ResultError(f'"{path}" is of "{old.name}", not of "{name}"; name another file')
-        for key in _SAME_MACHINE:
-            was, is_now = old.hardware[key], fresh.hardware[key]
-            if was != is_now:
-                raise ResultError(
-                    f'"{path}" was measured with {key} "{was}", this machine has "{is_now}"; '
-                    "name another file, or remove it to measure all again"
-                )
-        return dataclasses.replace(fresh, rows=old.rows)
 
     @classmethod
     def _from_json(cls, value: Any) -> "Result":
