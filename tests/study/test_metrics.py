@@ -110,3 +110,9 @@ def test_ratios_are_times_better_and_absent_where_that_means_nothing():
 )
 def test_times(value, text):
     assert metrics.times(value) == text
+
+
+def test_the_bytes_of_weights_are_not_those_of_a_file():
+    weights, file = metrics.metric("weight_bytes"), metrics.metric("bytes")
+    assert (weights.title, weights.text(394_000)) == ("weights", "394 kB")
+    assert (file.title, file.text(98_496)) == ("file", "98.5 kB")

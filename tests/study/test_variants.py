@@ -1,5 +1,6 @@
 """The whole way on few images: train, compress, fine-tune, export, time; and again without work."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,7 +11,7 @@ from tfeffi.bench import evaluate
 from tfeffi.data import load
 from tfeffi.errors import BadInput
 from tfeffi.models import load as load_model
-from tfeffi.study import specs, variants
+from tfeffi.study import runs, specs, variants
 from tfeffi.study.results import Result
 from tfeffi.train import experiment
 
@@ -35,7 +36,7 @@ def config(**changed):
     } | changed
 
 
-def test_every_step_leaves_its_file_and_is_not_repeated(tmp_path):
+def test_every_step_leaves_its_file_and_is_not_repeated(tmp_path, capsys):
     result = variants.run(config(), tmp_path, verbose=False)
     rows = {row["name"]: row for row in result.rows}
     assert list(rows) == ["float32", "pruned", "separable", "pruned_int8"]
@@ -49,15 +50,37 @@ def test_every_step_leaves_its_file_and_is_not_repeated(tmp_path):
         file = tmp_path / name / "model.tflite"
         assert row["p50_ms"] > 0 and row["runs"] >= 200 and row["bytes"] == file.stat().st_size
         assert row["accuracy_mean"] == evaluate(file, load("fashion_mini", "test[:200]"))
+        assert row["dataset"] == "fashion_mini test[:200]"
+        assert 0 < row["speedup_low"] <= row["speedup"] <= row["speedup_high"]
+    assert rows["float32"]["speedup"] == 1  # the others are timed against it
+    other = dataclasses.replace(
+        result, name="other", rows=[{**r, "dataset": "x"} for r in result.rows]
+    )
+    other.write(tmp_path / "other.json")
+    study = runs.load([tmp_path, tmp_path / "other.json"])
+    assert [{e.run for e in group} for group in study.groups(runs.ACCURACY, "bytes")] == [{0}, {1}]
+    (tmp_path / "other.json").unlink()
     assert json.loads((tmp_path / "pruned" / "history.json").read_text())["rows"][0]["epoch"] == 1
     assert json.loads((tmp_path / "pruned" / "report.json").read_text())["method"] == "prune"
 
-    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.tflite")}
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    kept = variants.run(config(), tmp_path, verbose=True)
+    assert kept == result  # nothing was made or measured again, and it says so
+    assert "has measured these files" in " ".join(capsys.readouterr().err.split())
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+
+    made = {path: t for path, t in made.items() if path.suffix == ".tflite"}
     (tmp_path / "separable" / "variant.json").unlink()  # as if killed while exporting it
     again = variants.run(config(), tmp_path, verbose=False)
     changed = {path.parent.name for path, t in made.items() if path.stat().st_mtime_ns != t}
     assert changed == {"separable"}
     assert [r["bytes"] for r in again.rows] == [r["bytes"] for r in result.rows]
+    fewer = config()
+    del fewer["variants"]["pruned_int8"]
+    assert len(variants.run(fewer, tmp_path, verbose=False).rows) == 3  # other rows: measured again
+    (tmp_path / "separable" / "model.tflite").write_bytes(b"another")
+    with pytest.raises(BadInput, match="is not the file whose accuracy was measured; remove"):
+        variants.run(fewer, tmp_path, verbose=False)
 
     for name, other in others().items():  # none of them may report the numbers of this one
         with pytest.raises(BadInput, match=f'holds another "{name}".* remove that folder'):

@@ -71,6 +71,8 @@ def test_a_config_becomes_a_row_with_its_spread(runs):
     assert row["name"] == "tiny" and row["n"] == 2 and row["epochs"] == 1
     assert 0 <= row["accuracy_mean"] <= 1 and row["accuracy_std"] >= 0
     assert row["train_seconds_mean"] > 0 and row["compile_seconds_mean"] > 0
+    assert row["dataset"] == "fashion_mini test[:100]"
+    assert row["weight_bytes"] == 4 * row["params"] and "bytes" not in row  # no file was shipped
     assert row["params"] > 0 and row["macs"] > 0 and row["train_macs"] == 3 * 200 * row["macs"]
     for replicate in ("replicate_0", "replicate_1"):
         assert (folder / "run" / replicate / "model.keras").exists()
@@ -90,7 +92,7 @@ def test_a_sweep_writes_its_page(runs):
         ("typo in a key", '"epochs"'),
         ("not a number", "many"),
         ("no precision", '"mixed_float16"'),
-        ("no model", 'section "model" is missing'),
+        ("no model", 'did you mean "model"'),
         ("no data", '"fashion_mini"'),
         ("no architecture", '"mnist_classifier"'),
         ("no method", '"prunetrain"'),

@@ -73,6 +73,7 @@ _KNOWN = (
     Metric("p50_ms", "latency p50", "ms", "less", gain="faster"),
     Metric("p90_ms", "latency p90", "ms", "less", gain="faster"),
     Metric("bytes", "file", "bytes", "less", gain="smaller"),
+    Metric("weight_bytes", "weights", "bytes", "less", gain="smaller"),
     Metric("zip_bytes", "zipped", "bytes", "less", gain="smaller"),
     Metric("macs", "MACs", "count", "less", gain="fewer"),
     Metric("params", "parameters", "count", "less", gain="fewer"),

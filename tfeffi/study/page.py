@@ -258,7 +258,7 @@ def _columns(entries: Sequence[Entry]) -> list[str]:
     found = list(dict.fromkeys(key for e in entries for key in e.row))
     known = [key for key in metrics.KNOWN if key in found]
     spreads = {metrics.metric(key).std_key for key in found}
-    hidden = spreads | {"name", "ratio_to"}
+    hidden = spreads | {"name", "ratio_to", "sha256"}
     return [*known, *(
         key for key in found
         if key not in known and key not in hidden

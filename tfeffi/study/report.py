@@ -116,5 +116,6 @@ _CONSOLE = (
     ("faster", "p50_ms", _times),
     ("file", "bytes", _bytes),
     ("smaller", "bytes", _times),
+    ("weights", "weight_bytes", _bytes),
     ("train s", "train_seconds_mean", _number),
 )

@@ -28,7 +28,7 @@ from tfeffi.compress.budget import Budget
 from tfeffi.errors import BadInput
 from tfeffi.export import export
 from tfeffi.study import specs
-from tfeffi.study.results import Result
+from tfeffi.study.results import Result, ResultError
 from tfeffi.study.specs import BASELINE, KEYS
 from tfeffi.train import evaluate, experiment, fit
 from tfeffi.train.settings import Settings
@@ -135,9 +135,13 @@ class _Study:
                 seconds += self._finetuned(folder, spec["finetune"], keras_file, verbose)
                 keras_file = folder / "model.keras"
             files.write_json(record, self._exported(folder, spec, keras_file, seconds))
-        kept = json.loads(record.read_text())
+        kept, path = json.loads(record.read_text()), folder / "model.tflite"
+        if not path.exists() or files.sha256(path) != kept["row"]["sha256"]:
+            raise BadInput(
+                f'sweep: "{path}" is not the file whose accuracy was measured; remove "{folder}"'
+            )
         return Made(
-            self.workdir / kept["keras_file"], folder / "model.tflite",
+            self.workdir / kept["keras_file"], path,
             kept["row"]["train_seconds_mean"], kept["row"],
         )  # fmt: skip
 
@@ -176,12 +180,14 @@ class _Study:
         path.unlink(missing_ok=True)  # of a run that was killed before its record
         made, counted = export(model, path, **arguments), cost(model)
         row = {
+            "dataset": f"{self.splits.test.name} {self.splits.test.split}",
             "n": 1,
             "accuracy_mean": bench.evaluate(path, self.splits.test),
             "keras_accuracy_mean": evaluate(model, self.splits.test)["accuracy"],
             "train_seconds_mean": seconds,
             "params": counted.params,
             "macs": counted.macs,
+            "sha256": files.sha256(path),
             "bytes": made.bytes,
             "zip_bytes": made.zip_bytes,
         }
@@ -189,17 +195,43 @@ class _Study:
         return {"spec": json.loads(json.dumps(spec)), "keras_file": keras_file, "row": row}
 
     def measured(self, made: dict[str, Made]) -> Result:
-        """Times all variants against the first, and writes the result."""
+        """Times all variants against the first and writes the result, or reads back what is there."""
+        path, (first, *_) = self.workdir / "result.json", made
+        if kept := self._kept(path, made):
+            self.say(
+                f"{path} has measured these files on {kept.date[:10]}; remove it to do it again"
+            )
+            return kept
         self.say(f"measure the latency of {len(made)} variants, interleaved")
         started = time.perf_counter()
-        first, *_ = made
         latencies = bench.compare([m.tflite_file for m in made.values()])
         result = Result.new(self.config["name"])
         for (name, variant), latency in zip(made.items(), latencies.rows, strict=True):
-            timing = {
-                k: getattr(latency, k) for k in ("device", "threads", "p50_ms", "p90_ms", "runs")
-            }
-            result.add_row(name=name, **variant.row, **timing, ratio_to=first)
-        result.write(self.workdir / "result.json")
+            result.add_row(name=name, **variant.row, **_timing(latency), ratio_to=first)
+        result.write(path)
         self.console.print(f"measured in {time.perf_counter() - started:.0f} s")
         return result
+
+    def _kept(self, path: pathlib.Path, made: dict[str, Made]) -> Result | None:
+        """The result of these very files; None where there is none, or of others."""
+        try:
+            kept = Result.read(path)
+        except ResultError:
+            return None
+        if kept.name != self.config["name"] or [row["name"] for row in kept.rows] != list(made):
+            return None
+        rows = zip(kept.rows, made.values(), strict=True)
+        if all("p50_ms" in row and m.row.items() <= row.items() for row, m in rows):
+            return kept
+        return None
+
+
+def _timing(latency: bench.Latency) -> dict[str, Any]:
+    """What a row says of its latency; the low and high of its speedup are single rounds'."""
+    keys = ("device", "threads", "p50_ms", "p90_ms", "runs")
+    timing = {key: getattr(latency, key) for key in keys}
+    if latency.ratio is not None:  # a file alone has none
+        timing["speedup"] = 1 / latency.ratio
+        timing["speedup_low"] = 1 / latency.ratio_high
+        timing["speedup_high"] = 1 / latency.ratio_low
+    return timing

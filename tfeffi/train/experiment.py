@@ -144,7 +144,7 @@ def train_replicate(
 
 def measure(
     trained: list[Trained], test: data.Images, settings: Mapping[str, Any]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The row of a list of replicates: test accuracy (or loss) and what it cost, mean and spread."""
     loss = settings.get("loss", "cross_entropy")
     scores = [evaluate(t.model, test, loss) for t in trained]
@@ -154,12 +154,16 @@ def measure(
         "compile_seconds": [t.compile_seconds for t in trained],
         **{key: [s[key] for s in scores] for key in scores[0]},
     }
-    row = {"n": len(trained), "epochs": len(trained[0].history)}
+    row = {
+        "dataset": f"{test.name} {test.split}",
+        "n": len(trained),
+        "epochs": len(trained[0].history),
+    }
     for key, values in columns.items():
         row[f"{key}_mean"] = statistics.fmean(values)
         if len(values) > 1:
             row[f"{key}_std"] = statistics.stdev(values)
     return row | {
         "train_macs": trained[0].train_macs, "params": counted.params, "macs": counted.macs,
-        "bytes": counted.bytes, "peak_memory_mb": max(t.peak_memory_mb for t in trained),
+        "weight_bytes": counted.bytes, "peak_memory_mb": max(t.peak_memory_mb for t in trained),
     }  # fmt: skip
