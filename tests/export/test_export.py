@@ -12,7 +12,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import tfeffi
-from tfeffi.export import CalibrationWarning, ExportError
+from tfeffi import bench
+from tfeffi.export import CalibrationWarning, ExportError, contract, exporter
 from tfeffi.export.flatbuffer import inspect
 
 from .conftest import CLASSES, network, striped
@@ -237,7 +238,7 @@ def test_images_in_another_range_draw_a_warning(model, tmp_path):
     # scaled twice, they are nearly black: what the file learns from them is of no use on images
     with (
         pytest.warns(CalibrationWarning),
-        pytest.raises(ExportError, match=r"same class; allowed is 0\.3"),
+        pytest.raises(ExportError, match=r"the same class; wanted are 90\.0%; calibrate on"),
     ):
         made(model, tmp_path, "int8", calibration=images / 255, check_with=images)
     assert left(tmp_path) == []
@@ -247,13 +248,74 @@ def test_images_in_another_range_draw_a_warning(model, tmp_path):
     ("limit", "line"),
     (
         ({"tolerance": 0.0}, "differs from Keras by .*; allowed is 0"),
-        ({"min_agreement": 1.01}, "the same class; wanted are 101"),
+        ({"min_agreement": 1.0}, "the same class; wanted are 100"),
     ),
 )
 def test_a_broken_contract_leaves_nothing(model, tmp_path, limit, line):
-    with pytest.raises(ExportError, match=line):
-        made(model, tmp_path, "int8", **limit)
+    with pytest.raises(ExportError, match=line):  # noise of many near ties
+        noise = np.random.default_rng(0).random((200, 12, 12, 1), np.float32)
+        made(model, tmp_path / "new" / "folder", "int8", check_with=noise, **limit)
     assert left(tmp_path) == []
+
+
+def test_int8_must_agree_on_the_classes(model, tmp_path):
+    """30000 on every output hides their differences from any tolerance, and int8 cannot keep them."""
+    bias = model.get_layer("logits").bias
+    bias.assign(bias.numpy() + 30000)
+    with pytest.raises(ExportError, match=r"wanted are 90\.0%; .*set min_agreement"):
+        made(model, tmp_path, "int8")
+    assert left(tmp_path) == []
+    exported = made(model, tmp_path, "int8", min_agreement=0.0)
+    assert exported.top1_agreement < 0.9 and exported.relative_difference < 0.05
+
+
+@pytest.mark.parametrize("quantize", ("float16", "dynamic"))
+def test_weights_are_what_was_asked_for(model, tmp_path, quantize):
+    made(model, tmp_path)
+    with pytest.raises(ExportError, match=f"{quantize}: CONV_2D would still have 2304 float32"):
+        contract.check_structure(tmp_path / "None.tflite", quantize, False)
+    assert inspect(tmp_path / "None.tflite").float_weights == {
+        "CONV_2D": 8 * 32 * 9, "DEPTHWISE_CONV_2D": 32 * 9, "FULLY_CONNECTED": 32 * CLASSES,
+    }  # fmt: skip
+    weights = inspect(made(model, tmp_path, quantize).path).float_weights
+    assert max(weights.values(), default=0) < 1024
+
+
+def brightness(dtype):
+    """Tells dark from bright pixels, which it takes as stored."""
+    image = keras.Input((4, 4, 1), dtype=dtype)
+    x = keras.layers.Rescaling(1 / 255)(image)
+    logits = keras.layers.Dense(2, name="logits")
+    model = keras.Model(image, logits(keras.layers.GlobalAveragePooling2D()(x)))
+    logits.set_weights([np.array([[-1.0, 1.0]]), np.array([0.5, -0.5])])
+    return model
+
+
+@pytest.mark.parametrize("dtype", ("uint8", "int32"))
+def test_integer_inputs_take_stored_pixels(tmp_path, dtype):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 1, 1, 1)) * np.ones((4, 4, 1), int)
+    data = types.SimpleNamespace(
+        images=pixels.astype(np.uint8), labels=(pixels[:, 0, 0, 0] > 127).astype(int), split="test"
+    )
+    path = tmp_path / "m.tflite"
+    exported = tfeffi.export(brightness(dtype), path, check_with=data)
+    assert exported.inputs[0].dtype == dtype and exported.top1_agreement == 1.0
+    assert 0 < data.labels.mean() < 1
+    assert bench.evaluate(path, data) == 1.0
+    assert bench.evaluate(path, data.images, data.labels) == 1.0
+    with pytest.raises(tfeffi.BadInput, match=r"takes whole numbers.*give stored pixels"):
+        bench.evaluate(path, data.images / 255, data.labels)
+    with pytest.raises(tfeffi.BadInput, match=r"check_with values .* give stored pixels"):
+        tfeffi.export(brightness(dtype), tmp_path / "n.tflite", check_with=data.images / 255)
+
+
+def test_random_pixels_cover_their_range():
+    random = np.random.default_rng(0)
+    for name in ("uint8", "int8"):
+        limits = np.iinfo(name)
+        values = exporter._random(random, (16, 12, 12, 3), np.dtype(name), (0.0, 1.0))
+        assert (values.min(), values.max()) == (limits.min, limits.max)
+        assert values.dtype == name
 
 
 def test_outputs_must_be_finite(tmp_path):
@@ -318,6 +380,12 @@ def test_a_model_must_be_built(tmp_path):
         ({"quantize": "int8", "calibration": np.full((9, 12, 12, 1), np.nan)}, "not finite"),
         ({"integer_io": True}, 'integer_io needs quantize="int8", not float32'),
         ({"batch_size": 0}, "batch_size 0 must be at least 1"),
+        ({"batch_size": 1.5}, "batch_size 1.5 must be at least 1 and whole"),
+        ({"tolerance": float("nan")}, "tolerance nan must be at least 0"),
+        ({"tolerance": -0.1}, "tolerance -0.1 must be at least 0"),
+        ({"min_agreement": 1.01}, "min_agreement 1.01 must be a fraction"),
+        ({"min_agreement": float("nan")}, "min_agreement nan must be a fraction"),
+        ({"check_with": np.zeros((0, 12, 12, 1))}, "check_with has no images"),
         ({"input_shape": (12, 12, 3)}, r"\(12, 12, 3\) does not fit the model's \(12, 12, 1\)"),
         ({"check_with": np.zeros((4, 5, 5, 1))}, r"\(5, 5, 1\)"),
     ),

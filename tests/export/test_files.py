@@ -1,6 +1,7 @@
 """What is read from a .tflite, what runs it, and what happens with files nobody should be given."""
 
 import io
+import types
 import zipfile
 
 import numpy as np
@@ -150,11 +151,37 @@ def judged(relative, agreement, quantize="int8", tolerance=None, min_agreement=N
 
 def test_parity_is_judged():
     assert judged(0.5, 0.95)  # far in numbers, but the classes are right
-    assert judged(0.1, 0.5)  # near ties
-    assert not judged(0.5, 0.5)
+    assert not judged(0.001, 0.45)  # near in numbers, by an offset common to all outputs
+    assert judged(0.1, 0.5, min_agreement=0.0) and not judged(0.5, 0.5, min_agreement=0.0)
     assert not judged(0.5, None) and judged(0.1, None)
     assert not judged(0.1, 0.95, min_agreement=0.96) and judged(0.9, 0.97, min_agreement=0.96)
-    assert not judged(0.1, 0.99, tolerance=0.05) and judged(0.04, 0.2, tolerance=0.05)
+    assert judged(0.1, 0.85, min_agreement=0.8) and not judged(0.5, 0.85, min_agreement=0.8)
+    assert not judged(0.1, 0.99, tolerance=0.05) and judged(0.04, 0.95, tolerance=0.05)
+    assert not judged(0.04, 0.2, tolerance=0.05)
+    assert judged(0.04, 0.2, tolerance=0.05, min_agreement=0.1)
     assert not judged(0.01, 1.0, quantize=None) and judged(1e-6, 0.5, quantize=None)
     assert judged(0.2, 0.95, "float16") and judged(0.02, 0.5, "float16")
     assert not judged(0.2, 0.5, "float16")
+
+
+@pytest.mark.parametrize("kind", ("array", "Images"))
+def test_calibration_of_sorted_images_sees_all_classes(kind):
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 317)  # sorted by class, as files often are
+    stored = labels[:, None, None, None] * np.ones((2, 2, 1), np.uint8)
+    given_images = {
+        "array": stored, "Images": types.SimpleNamespace(images=stored, split="train"),
+    }[kind]  # fmt: skip
+    found = calibration.images(given_images, shape=(2, 2, 1), value_range=None)
+    scale = 255 if kind == "Images" else 1
+    counts = np.bincount(np.rint(found[:, 0, 0, 0] * scale).astype(int), minlength=10)
+    assert counts.sum() == calibration.MOST_IMAGES
+    assert counts.min() >= 99 and counts.max() <= 101
+
+
+@given(count=st.integers(0, 500), most=st.integers(1, 300))
+def test_a_spread_is_even(count, most):
+    rows = calibration.spread(count, most)
+    assert len(rows) == min(count, most)
+    assert len(set(rows)) == len(rows) and all(0 <= row < count for row in rows)
+    gaps = np.diff([*rows, count])
+    assert not len(gaps) or gaps.max() - gaps.min() <= 1

@@ -41,9 +41,12 @@ def test_it_exports(name, quantize, tmp_path):
         keras.config.set_dtype_policy(previous)
     random = np.random.default_rng(0)
     images = random.random((50, *model.input_shape[1:]), np.float32)
+    # The classes of an untrained classifier are near ties; its outputs are compared all the same.
+    untrained_classes = quantize == "int8" and len(model.output_shape) == 2
     exported = tfeffi.export(
         model, tmp_path / "m.tflite", quantize=quantize, check_with=images,
         calibration=images if quantize == "int8" else None, integer_io=quantize == "int8",
+        min_agreement=0.0 if untrained_classes else None,
     )  # fmt: skip
     assert not {"MUL", "SUB", "RSQRT", "CAST", "QUANTIZE"} & set(exported.operators)  # all folded
     kernels = sum(type(layer).__name__.find("Conv") >= 0 for layer in model.layers)

@@ -23,8 +23,8 @@ def evaluate(
 
     Args:
         path: the file.
-        images: a `tfeffi.data.Images` (scaled to [0, 1], its labels are used), or an array
-            (n, h, w, c) of the values the model was trained on.
+        images: a `tfeffi.data.Images` (scaled to [0, 1], unless the model takes integer pixels; its
+            labels are used), or an array (n, h, w, c) of the values the model was trained on.
         labels: (n,) class numbers, with an array.
         threads: of LiteRT; default all cores.
         batch_size: images at once if the model's batch is dynamic.

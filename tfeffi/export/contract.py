@@ -1,7 +1,7 @@
 """What every exported file keeps, checked each time: a file that breaks it never gets its name.
 
 1. builtin operators only: no Flex, no custom (they need a larger runtime than phones ship);
-2. the weights and activations are what was asked for;
+2. the weights and activations are what was asked for, but for small ones and biases;
 3. LiteRT runs it, and every output is finite;
 4. it computes what Keras computes: the same numbers, or with fewer bits the same classes.
 """
@@ -19,6 +19,9 @@ from tfeffi.export import flatbuffer
 # rounding from layer to layer, up to 4e-5, 4e-2, 2e-1 and 2e-1. A broken file is near 1.
 TOLERANCE = {None: 1e-3, "float16": 0.05, "dynamic": 0.3, "int8": 0.3}
 AGREEMENT = 0.9  # of the classes with Keras
+_SMALL = 1024  # the converter keeps weights of fewer elements in float32
+# What has a kernel for int8 weights and float activations; others keep their weights in float32.
+_DYNAMIC = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 class ExportError(BadInput):
@@ -55,6 +58,8 @@ def check_structure(
         raise ExportError(
             f"the exported file needs {', '.join(contents.custom)}, which are not builtin"
         )
+    if quantize in ("float16", "dynamic"):
+        _check_weights(contents, quantize)
     if quantize == "int8":
         if contents.float_operators:
             raise ExportError(
@@ -65,6 +70,15 @@ def check_structure(
         if integer_io and ends != {"int8"}:
             raise ExportError(f"integer_io: inputs and outputs are {sorted(ends)}, not int8")
     return contents
+
+
+def _check_weights(contents: flatbuffer.Contents, quantize: str) -> None:
+    for operator, elements in contents.float_weights.items():
+        if elements >= _SMALL and (quantize == "float16" or operator in _DYNAMIC):
+            raise ExportError(
+                f"{quantize}: {operator} would still have {elements} float32 weights; use another "
+                f"quantize or replace that layer"
+            )
 
 
 def compare(reference: list[np.ndarray], got: list[np.ndarray]) -> Parity:
@@ -102,9 +116,10 @@ def check_parity(
 ) -> None:
     """Rule 4, the judging.
 
-    A limit that the caller gives is kept. Without one, float32 must be within TOLERANCE, and lossy
-    weights must be within theirs or agree on AGREEMENT of the classes: only one of both holds for
-    large outputs that are far apart, and for an untrained classifier's near ties.
+    A limit that the caller gives is kept. Without one, int8 must agree on AGREEMENT of the classes,
+    if it is a classifier and the images are real: a common offset of the outputs hides any error of
+    theirs. And float32 must be within TOLERANCE, and lossy weights within theirs unless they agree
+    on AGREEMENT of the classes.
 
     Raises:
         ExportError: the file computes something else than Keras.
@@ -115,17 +130,20 @@ def check_parity(
             "min_agreement is for classifiers, with one output (n, classes), and needs images: "
             "give check_with"
         )
+    if min_agreement is None and quantize == "int8" and agrees is not None:
+        min_agreement = AGREEMENT
     if min_agreement is not None and agrees < min_agreement:
-        raise ExportError(_apart(parity, f"wanted are {min_agreement:.1%}"))
+        remedy = {
+            "int8": '; calibrate on more images like those of the training, use quantize="dynamic", '
+            "or set min_agreement (0 for an untrained model)"
+        }.get(quantize, "")
+        raise ExportError(_apart(parity, f"wanted are {min_agreement:.1%}{remedy}"))
     if tolerance is not None and parity.relative_difference > tolerance:
         raise ExportError(_apart(parity, f"allowed is {tolerance:g}"))
-    if tolerance is min_agreement is None:
-        same = quantize is not None and agrees is not None and agrees >= AGREEMENT
-        if parity.relative_difference > TOLERANCE[quantize] and not same:
-            allowed = (
-                f"allowed is {TOLERANCE[quantize]:g}; a larger tolerance takes untrained models"
-            )
-            raise ExportError(_apart(parity, allowed))
+    same = quantize is not None and agrees is not None and agrees >= AGREEMENT
+    if tolerance is None and not same and parity.relative_difference > TOLERANCE[quantize]:
+        allowed = f"allowed is {TOLERANCE[quantize]:g}; a larger tolerance takes untrained models"
+        raise ExportError(_apart(parity, allowed))
 
 
 def _apart(parity: Parity, limit: str) -> str:

@@ -26,11 +26,22 @@ def details(interpreter):
     return {d["name"]: d for d in inputs}, {d["name"]: d for d in outputs}
 
 
+def is_scaled(detail):
+    """Whether the tensor keeps real numbers as integers."""
+    return bool(detail["quantization"][0]) and np.issubdtype(detail["dtype"], np.integer)
+
+
 def stored(values, detail):
     """Real numbers as the tensor keeps them: q = round(x / scale) + zero_point."""
     scale, zero_point = detail["quantization"]
-    if not scale or np.issubdtype(detail["dtype"], np.floating):
-        return values.astype(detail["dtype"])
+    if not is_scaled(detail):
+        kept = values.astype(detail["dtype"])
+        if np.issubdtype(detail["dtype"], np.integer) and not np.array_equal(kept, values):
+            raise ValueError(
+                f"its input takes whole numbers ({np.dtype(detail['dtype'])}) without a scale, given "
+                f"were values from {values.min():.4g} to {values.max():.4g}; give stored pixels"
+            )
+        return kept
     limits = np.iinfo(detail["dtype"])
     return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(
         detail["dtype"]
@@ -39,9 +50,9 @@ def stored(values, detail):
 
 def real(values, detail):
     """What a tensor keeps, as real numbers: x = scale * (q - zero_point)."""
-    scale, zero_point = detail["quantization"]
-    if not scale or np.issubdtype(detail["dtype"], np.floating):
+    if not is_scaled(detail):
         return values.copy()
+    scale, zero_point = detail["quantization"]
     return (values.astype(np.float32) - zero_point) * np.float32(scale)
 
 
@@ -83,7 +94,9 @@ def run(request):
     kept = {name: [] for name in outputs}
     for start in range(0, rows, batch):
         for name, detail in inputs.items():
-            values = real_rows(arrays[name], start, batch, request["divide_by"])
+            plain = np.issubdtype(detail["dtype"], np.integer) and not is_scaled(detail)
+            divide_by = None if plain else request["divide_by"]  # it takes the integers themselves
+            values = real_rows(arrays[name], start, batch, divide_by)
             interpreter.set_tensor(detail["index"], stored(values, detail))
         interpreter.invoke()
         for name, detail in outputs.items():

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import tempfile
 import time
 
 import keras
@@ -110,16 +111,17 @@ def export(
             weights, with activations quantized as they come; "int8", weights and activations, which
             needs calibration.
         calibration: TRAINING images for "int8": an array (n, h, w, c), a tf.data.Dataset of batches
-            (images or (images, labels)), or a `tfeffi.data.Images`. At most 1000 are used.
+            (images or (images, labels)), or a `tfeffi.data.Images`. At most 1000 are used,
+            evenly spaced (of a dataset the first ones: shuffle it).
         integer_io: "int8" only: input and output are int8 too, with scale and zero point.
         batch_size: a static batch, or None for a dynamic one.
         input_shape: (h, w, c), where the model leaves its size open.
         check_with: images for the comparison with Keras, in the same forms (any split); default the
             calibration images, else random ones in `value_range`.
         tolerance: the largest difference allowed, as a fraction of the largest output. Default 1e-3
-            for float32; else 0.05 for float16 and 0.3 for the others, unless the classes agree.
-        min_agreement: the fraction of images on which the class must be that of Keras. Default 0.9,
-            unless the outputs are within tolerance.
+            for float32; else 0.05 for float16 and 0.3 for the others, unless 90% of classes agree.
+        min_agreement: the fraction of images on which the class must be that of Keras. Default 0.9
+            for int8; 0 turns that off, for an untrained model whose classes are near ties.
         value_range: the lowest and highest input the model expects; calibration outside it draws a
             warning. None turns that off.
 
@@ -136,7 +138,8 @@ def export(
     """
     start = time.perf_counter()
     path = pathlib.Path(path)
-    _check_arguments(path, quantize, calibration, integer_io, batch_size)
+    _check_arguments(path, quantize, calibration, integer_io)
+    _check_numbers(batch_size, tolerance, min_agreement)
     model = convert.in_float32(_loaded(model))
     _check_weights(model)
     signature = convert.specs(model, batch_size, input_shape)
@@ -147,14 +150,20 @@ def export(
                 f'int8 calibrates one input, this model has {len(signature)}; use "dynamic"'
             )
         shape = tuple(signature[0].shape[1:])
-        images = calibrating.images(calibration, shape=shape, value_range=value_range)
+        images = calibrating.images(
+            calibration, shape=shape, value_range=value_range, dtype=_dtype(signature[0])
+        )
     samples = _samples(signature, images, check_with, value_range)
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(convert.convert(model, signature, quantize, images, integer_io))
+    content = convert.convert(model, signature, quantize, images, integer_io)
+    with tempfile.TemporaryDirectory() as folder:  # a failure leaves not even path's folder
+        temporary = pathlib.Path(folder) / path.name
+        temporary.write_bytes(content)
         contents = contract.check_structure(temporary, quantize, integer_io)
         parity = _parity(model, temporary, samples, images is not None or check_with is not None)
         contract.check_parity(parity, quantize, tolerance, min_agreement)
-        sizes = temporary.stat().st_size, flatbuffer.zip_bytes(temporary)
+        sizes = len(content), flatbuffer.zip_bytes(temporary)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(content)
     return Exported(
         path=str(path), quantize=quantize, bytes=sizes[0], zip_bytes=sizes[1],
         activation_bytes=contents.activation_bytes, operators=contents.operators,
@@ -164,7 +173,7 @@ def export(
     )  # fmt: skip
 
 
-def _check_arguments(path: pathlib.Path, quantize, calibration, integer_io, batch_size) -> None:
+def _check_arguments(path: pathlib.Path, quantize, calibration, integer_io) -> None:
     if quantize not in QUANTIZE:
         raise BadInput(
             f'unknown quantize "{quantize}"; {near(quantize, [q for q in QUANTIZE if q])}'
@@ -176,8 +185,17 @@ def _check_arguments(path: pathlib.Path, quantize, calibration, integer_io, batc
         raise BadInput("int8 needs calibration images, taken from the training set")
     if integer_io and quantize != "int8":
         raise BadInput(f'integer_io needs quantize="int8", not {quantize or "float32"}')
-    if batch_size is not None and batch_size < 1:
-        raise BadInput(f"batch_size {batch_size} must be at least 1, or None for a dynamic batch")
+
+
+def _check_numbers(batch_size, tolerance, min_agreement) -> None:
+    if batch_size is not None and not (isinstance(batch_size, int | np.integer) and batch_size > 0):
+        raise BadInput(
+            f"batch_size {batch_size} must be at least 1 and whole, or None for a dynamic batch"
+        )
+    if tolerance is not None and not tolerance >= 0:  # not a number is not
+        raise BadInput(f"tolerance {tolerance} must be at least 0")
+    if min_agreement is not None and not 0 <= min_agreement <= 1:
+        raise BadInput(f"min_agreement {min_agreement} must be a fraction from 0 to 1")
 
 
 def _loaded(model) -> keras.Model:
@@ -209,20 +227,33 @@ def _samples(signature, images, check_with, value_range) -> list[np.ndarray]:
     size = sum(int(np.prod(spec.shape[1:])) for spec in signature)
     most = max(1, min(_MOST_CHECKED, _MOST_VALUES // max(size, 1)))
     if check_with is not None and len(signature) == 1:
-        shape = tuple(signature[0].shape[1:])
-        return [
-            calibrating.images(check_with, shape=shape, value_range=None, any_split=True)[:most]
-        ]
+        found = calibrating.images(
+            check_with, shape=tuple(signature[0].shape[1:]), value_range=None, any_split=True,
+            dtype=_dtype(signature[0]), what="check_with",
+        )  # fmt: skip
+        return [found[calibrating.spread(len(found), most)]]
     if images is not None:
-        return [images[:most]]
-    random = np.random.default_rng(0)
-    low, high = value_range or (0.0, 1.0)
+        return [images[calibrating.spread(len(images), most)]]
+    random, count = np.random.default_rng(0), min(most, _RANDOM_IMAGES)
     return [
-        random.uniform(low, high, (min(most, _RANDOM_IMAGES), *spec.shape[1:])).astype(
-            spec.dtype.as_numpy_dtype
-        )
+        _random(random, (count, *spec.shape[1:]), _dtype(spec), value_range or (0.0, 1.0))
         for spec in signature
     ]
+
+
+def _dtype(spec) -> np.dtype:
+    return np.dtype(spec.dtype.as_numpy_dtype)
+
+
+def _random(random, shape, dtype: np.dtype, value_range) -> np.ndarray:
+    """Random inputs: bytes (pixels) of their whole range, all else within `value_range`."""
+    if dtype.kind in "iu":  # wider integers are indices or lengths, of which few are valid
+        limits = np.iinfo(dtype)
+        low, high = (limits.min, limits.max) if dtype.itemsize == 1 else map(int, value_range)
+        return random.integers(low, high, shape, dtype, endpoint=True)
+    if dtype.kind == "b":
+        return random.integers(0, 1, shape, endpoint=True).astype(dtype)
+    return random.uniform(*value_range, shape).astype(dtype)
 
 
 def _parity(model, path: pathlib.Path, samples: list[np.ndarray], real: bool) -> contract.Parity:

@@ -50,6 +50,8 @@ class Contents:
         float_operators: the operators that read or write activations in floating point, but for
             those that convert to or from it; a full integer model has none.
         weight_types: the bytes of the constant tensors, by type.
+        float_weights: the elements of the largest float32 constant that operators of each name
+            read, biases aside.
         activation_bytes: the largest sum of activations alive at once, for batch 1: what the arena
             needs at least.
     """
@@ -60,6 +62,7 @@ class Contents:
     outputs: tuple[Tensor, ...]
     float_operators: tuple[str, ...]
     weight_types: dict[str, int]
+    float_weights: dict[str, int]
     activation_bytes: int
 
 
@@ -136,6 +139,7 @@ def _contents(content: bytes) -> Contents:
         outputs=tuple(tensors[i] for i in outputs),
         float_operators=_float_operators(model, graphs[0], floats),
         weight_types=_weight_types(model, graphs, tensors, live),
+        float_weights=_float_weights(model, graphs[0], tensors, live),
         activation_bytes=_peak(tensors, live),
     )
 
@@ -226,3 +230,16 @@ def _weight_types(model, graphs, tensors: list[Tensor], live) -> dict[str, int]:
         if i not in live and model.Buffers(graphs[0].Tensors(i).Buffer()).DataLength():
             total[tensor.dtype] += _bytes(tensor)
     return dict(total.most_common())
+
+
+def _float_weights(model, graph, tensors: list[Tensor], live) -> dict[str, int]:
+    largest = {}
+    for step in range(graph.OperatorsLength()):
+        operator = graph.Operators(step)
+        name, _ = _operator_name(model, operator)
+        for i in _indices(operator.InputsAsNumpy())[:2]:  # the third is the bias
+            stored = model.Buffers(graph.Tensors(i).Buffer()).DataLength()
+            if i not in live and tensors[i].dtype == "float32" and stored:
+                elements = _bytes(tensors[i]) // 4
+                largest[name] = max(largest.get(name, 0), elements)
+    return largest

@@ -39,7 +39,8 @@ def run(
             quantized for a quantized input, by its own scale and zero point.
         threads: of LiteRT; default all cores.
         batch_size: rows at once if the model's batch is dynamic; else its own batch is used.
-        divide_by: integer arrays are divided by this, a batch at a time (255 for images in [0, 1]).
+        divide_by: integer arrays are divided by this, a batch at a time (255 for images in [0, 1]),
+            except for an input of integers without a scale, which takes them as they are.
         timeout: seconds until the run is given up.
 
     Returns:
