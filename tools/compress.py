@@ -136,16 +136,13 @@ def _images():
     """The training and validation images, or None."""
     from tfeffi import data
     from tfeffi.errors import BadInput
+    from tfeffi.export.calibration import check_split
 
     if not _DATASET.value:
         if _EPOCHS.value:
             raise BadInput("--finetune_epochs needs --dataset=NAME, such as fashion_mini")
         return None, None
-    if "test" in _SPLIT.value:
-        raise BadInput(
-            f'--split="{_SPLIT.value}" holds test images, and they must not shape the model; '
-            "use training images"
-        )
+    check_split(_SPLIT.value, "compression")
     splits = (_SPLIT.value, _VALIDATION.value)
     arguments = {"data_dir": _DATA_DIR.value, "image_size": _IMAGE_SIZE.value}
     return tuple(data.load(_DATASET.value, s, **arguments) if s else None for s in splits)

@@ -98,7 +98,7 @@ BAD = [
     (["--energy=2"], "energy=2.0 must be in"),
     (["--ignore=conv9"], 'layer "conv9" is not in the model; did you mean "conv'),
     (["--dataset=fashion_mimi"], "fashion_mini"),
-    (["--dataset=fashion_mini", "--split=test"], "test images"),
+    (["--dataset=fashion_mini", "--split=test"], "use training images only"),
     (["--dataset=fashion_mini", "--split=trian"], "trian"),
     (["--model={}/rgb.keras", "--dataset=fashion_mini"], "shape"),
     (["--method=1d", "--model={}/rgb.keras", "--dataset=fashion_mini", "--finetune_epochs=1"],
