@@ -31,8 +31,11 @@ def runs(tmp_path_factory):
         (folder / f"{name}.py").write_text(CONFIG.format(more=more).replace(*change))
 
     write("tiny")
-    write("variants", '"variants": {"float32": {"export": {}}},')
-    write("no_model", change=('"model"', '"modle"'))
+    write("variants", '"variants": {"float32": {"export": {}}},', ('"replicates": 2,', ""))
+    write("typo_in_a_section", change=('"model"', '"modle"'))
+    write(
+        "no_model", change=('"model": {"name": "mnist_classifier", "width_multiplier": 0.25},', "")
+    )
     write("no_data", change=("fashion_mini", "fashon_mini"))
     write("unknown_method", '"methods": [{"name": "prunetrain"}],')
     (folder / "raises.py").write_text("def get_config():\n    return {}['x']\n")
@@ -44,7 +47,10 @@ def runs(tmp_path_factory):
         "typo in a key": ["tiny", "--config.train.epoch=2"],
         "not a number": ["tiny", "--config.train.epochs=many"],
         "no precision": ["tiny", "--config.train.precision=float8"],
+        "typo in a section": ["typo_in_a_section"],
         "no model": ["no_model"],
+        "a key the file has not": ["tiny", "--config.train.early_stopping=3"],
+        "not a mapping": ["tiny", "--config.train.optimizer=sgd"],
         "no data": ["no_data"],
         "no architecture": ["tiny", "--config.model.name=mnist_clasifier"],
         "no method": ["unknown_method"],
@@ -77,6 +83,7 @@ def test_a_config_becomes_a_row_with_its_spread(runs):
     for replicate in ("replicate_0", "replicate_1"):
         assert (folder / "run" / replicate / "model.keras").exists()
     assert found["again"][0] == 0
+    assert "epoch" not in found["again"][2]  # nothing was trained again
 
 
 def test_a_sweep_writes_its_page(runs):
@@ -93,6 +100,9 @@ def test_a_sweep_writes_its_page(runs):
         ("not a number", "many"),
         ("no precision", '"mixed_float16"'),
         ("no model", 'did you mean "model"'),
+        ("typo in a section", 'did you mean "model"'),
+        ("a key the file has not", "early_stopping"),
+        ("not a mapping", "optimizer"),
         ("no data", '"fashion_mini"'),
         ("no architecture", '"mnist_classifier"'),
         ("no method", '"prunetrain"'),

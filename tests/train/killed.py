@@ -8,20 +8,33 @@ import signal
 import sys
 
 import keras
+import tensorflow as tf
 
+import tfeffi
 from tests.train.cases import convnet, images
 from tfeffi.methods import Method
 from tfeffi.train import Settings, fit, loop
 
 
 class Counter(Method):
-    """Counts epochs, so that it has a state to keep."""
+    """Counts epochs and steps, so that it has a state to keep; narrows the model after the second."""
 
-    epochs = 0
+    def __init__(self):
+        self.epochs, self.steps = 0, tf.Variable(0, trainable=False)
+
+    @property
+    def variables(self):
+        return (self.steps,)
+
+    def on_gradients(self, run, gradients):
+        self.steps.assign_add(1)
+        return gradients
 
     def on_epoch_end(self, run):
         self.epochs += 1
-        run.scalars["counted"] = self.epochs
+        run.scalars |= {"counted": self.epochs, "steps": int(self.steps)}
+        if self.epochs == 2:
+            run.adopt(*tfeffi.reindex(run.model, {"conv": [0, 2, 3, 5]}))
 
     def state(self):
         return {"epochs": self.epochs}

@@ -53,7 +53,8 @@ def test_nor_does_being_stopped_again_and_again(tmp_path, undisturbed):
             train(tmp_path, stop_at(steps))
     finished = train(tmp_path)
     assert_same_run(finished, undisturbed)
-    assert finished.history[-1]["counted"] == 4
+    assert finished.history[-1]["counted"] == 4 and finished.history[-1]["steps"] == 24
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK not a zip", b"\x93NUMPY"])

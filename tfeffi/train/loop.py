@@ -9,7 +9,6 @@ import itertools
 import json
 import math
 import pathlib
-import resource
 import time
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ import tensorflow as tf
 
 from tfeffi import files, layers, models
 from tfeffi.analysis.cost import cost
+from tfeffi.analysis.memory import peak_memory_mb
 from tfeffi.data import Images, pipeline
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
@@ -274,7 +274,9 @@ def _close_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
         if not math.isfinite(row["validation_loss"]):
             raise _diverged(run, f"the validation loss is not finite at step {run.step}", run.step)
     row |= {
-        "learning_rate": run.learning_rate_at(int(run.optimizer.iterations) - 1),
+        "learning_rate": run.learning_rate_at(
+            int(tf.convert_to_tensor(run.optimizer.iterations)) - 1
+        ),
         "train_macs": run.train_macs,
         "seconds": run.seconds,
     }
@@ -326,7 +328,7 @@ def _finish(run: Run) -> Trained:
         raise _diverged(run, f"weights are not finite after step {run.step}", run.step)
     return Trained(
         made, run.history, run.seconds, run.compile_seconds, run.train_macs, epoch,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_memory_mb(),
     )  # fmt: skip
 
 
