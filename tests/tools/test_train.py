@@ -99,7 +99,7 @@ def test_a_sweep_writes_its_page(runs):
         ("typo in a key", '"epochs"'),
         ("not a number", "many"),
         ("no precision", '"mixed_float16"'),
-        ("no model", 'did you mean "model"'),
+        ("no model", 'section "model" is missing'),
         ("typo in a section", 'did you mean "model"'),
         ("a key the file has not", "early_stopping"),
         ("not a mapping", "optimizer"),
