@@ -1,6 +1,8 @@
 # tfeffi: `make demo` and `make test` set up everything they need, then run.
 
-PYTHON ?= $(firstword $(foreach p,python3.12 python3.11 python3.10 python3,$(shell command -v $(p) 2>/dev/null)))
+FITS := -c "import sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))"
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
+  $$p $(FITS) >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -23,8 +25,8 @@ lock:  # needs uv
 	uv pip compile --quiet --universal --python-version 3.10 requirements.in -o requirements.lock
 
 $(READY): requirements.lock setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo 'tfeffi needs Python 3.10, 3.11 or 3.12; say which: make PYTHON=/path/to/python3.12' >&2; exit 2; }
+	@$(PYTHON) $(FITS) || { echo 'tfeffi needs Python 3.10, 3.11 or 3.12 with venv;' \
+	  'say which: make PYTHON=/path/to/python3.12' >&2; exit 2; }
 	@echo 'making .venv with $(PYTHON): some minutes'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
