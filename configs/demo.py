@@ -3,8 +3,8 @@
     tfeffi-sweep --config=configs/demo.py --workdir=runs/demo      (`make demo`)
 
 Trains the three-convolution network of Çallı 2017 (Table 2.2) on the embedded 10 000 images, makes
-its variants, fine-tunes, exports and times them on one thread, and writes report.html. Takes about
-six minutes on two CPU cores; expect 89 to 91 % for the float32 model.
+its variants, fine-tunes, exports and times them on one thread, and writes report.html. Takes
+two to six minutes on two CPU cores; expect 89 to 91 % for the float32 model.
 """
 
 from ml_collections import ConfigDict

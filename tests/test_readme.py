@@ -14,7 +14,7 @@ def test_the_code_blocks_run(tmp_path, monkeypatch):
     assert blocks
     names = {}
     for number, block in enumerate(blocks, 1):
-        exec(compile(block, f"README.md, Python block {number}", "exec"), names)  # noqa: S102
+        exec(compile(block, f"README.md, Python block {number}", "exec"), names)
     assert (tmp_path / "small.tflite").exists()
 
 

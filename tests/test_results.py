@@ -1,0 +1,44 @@
+"""What the committed results show: the claims of the README, read from the files."""
+
+import pathlib
+
+from tfeffi.study.results import Result
+
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
+
+
+def rows(name):
+    return {row["name"]: row for row in Result.read(RESULTS / f"{name}.json").rows}
+
+
+def test_the_demo_has_a_variant_four_times_faster_ten_times_smaller_within_a_point():
+    found = rows("demo")
+    base = found.pop("float32")
+    assert len(found) >= 6
+    assert any(
+        row["p50_ms"] * 4 <= base["p50_ms"]
+        and row["bytes"] * 10 <= base["bytes"]
+        and row["accuracy_mean"] >= base["accuracy_mean"] - 0.01
+        for row in found.values()
+    )
+
+
+def test_latencies_agree_with_litert_benchmark():
+    found = rows("latency_agreement")
+    assert len(found) == 3
+    for row in found.values():
+        assert abs(row["ratio"] - 1) <= 0.05
+
+
+def test_the_pipeline_is_ten_times_faster_than_training():
+    found = rows("data_pipeline")
+    for name in ("pipeline, crop 4, flip", "pipeline, translate 2, flip"):
+        assert found[name]["times_training_lowest"] >= 10
+
+
+def test_no_step_of_ours_is_slower_than_stock_keras():
+    found = rows("train_step")
+    for name, row in found.items():
+        if "tfeffi" in name:
+            assert row["speedup"] > 1
+    assert found["width 64 tfeffi float32"]["speedup"] >= 1.3
