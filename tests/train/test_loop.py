@@ -185,6 +185,12 @@ def test_float16_steps_that_overflow_are_skipped_and_counted():
     assert row["loss_scale"] == 2.0 ** (15 - row["skipped_steps"])
 
 
+def test_a_static_scale_that_skips_every_step_is_no_training():
+    settings = Settings(epochs=1, batch_size=32, precision="mixed_float16", loss_scale=2.0**24)
+    with pytest.raises(Diverged, match="3 float16 steps in a row overflowed"):
+        fit(convnet(norm=False), images(), settings=settings, **QUIET)
+
+
 def test_a_static_and_the_dynamic_scale_train_alike():
     start = convnet(norm=False)
     runs = [

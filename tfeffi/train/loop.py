@@ -28,7 +28,7 @@ from tfeffi.train.progress import Reporter
 from tfeffi.train.settings import MONITORS, Settings, make_augment
 from tfeffi.train.state import Best, Run, Totals
 
-STUCK_AT = 20  # skipped float16 steps in a row at the smallest scale: nothing will mend that
+STUCK_AT = 20  # float16 steps skipped in a row with a scale that cannot fall: or a whole epoch
 LOOK_SECONDS = 0.5  # between two looks at the sums that live where the steps run
 
 
@@ -245,10 +245,11 @@ def _stop_if_diverged(run: Run) -> None:
     if (bad := int(run.totals.bad_step)) >= 0:
         raise _diverged(run, f"the loss is not finite at step {bad} (epoch {run.epoch + 1})", bad)
     scale = run.loss_scale
-    if isinstance(scale, precision.LossScale) and int(scale.stuck_steps) >= STUCK_AT:
+    hopeless = min(STUCK_AT, run.steps_per_epoch)
+    if isinstance(scale, precision.LossScale) and int(scale.stuck_steps) >= hopeless:
         rate = run.learning_rate_at(run.step - 1)
         raise Diverged(
-            f"fit: {STUCK_AT} float16 steps in a row overflowed at loss scale {float(scale.scale):g} "
+            f"fit: {hopeless} float16 steps in a row overflowed at loss scale {float(scale.scale):g} "
             f"(step {run.step}, learning rate {rate:g}); use mixed_bfloat16 or float32"
         )
 
