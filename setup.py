@@ -5,7 +5,7 @@ import pathlib
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-TOOLS = ("train", "compress", "export", "benchmark", "report", "sweep", "fetch_data")
+TOOLS = ("train", "compress", "export", "benchmark", "report", "sweep", "experiment", "fetch_data")
 
 requirements = [
     line.split("#")[0].strip()

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROW = (
-    "analysis", "data", "models", "layers", "surgery", "methods", "train", "compress", "export",
-    "bench", "study",
+    "analysis", "data", "models", "layers", "surgery", "methods", "train", "export", "bench",
+    "compress", "study",
 )  # fmt: skip
 ANYWHERE = ("tfeffi.study.results",)  # the record that every step may write
 FILES = sorted(ROOT.glob("tfeffi/**/*.py"))

@@ -12,11 +12,13 @@ _FRONT_DOOR = {
     "Budget": "tfeffi.compress.budget",
     "benchmark": "tfeffi.bench",
     "cost": "tfeffi.analysis.cost",
+    "deepen": "tfeffi.surgery.deepening",
     "factorize": "tfeffi.compress",
-    "prune": "tfeffi.compress",
+    "prune": "tfeffi.compress.prune",
     "reindex": "tfeffi.surgery",
     "replace": "tfeffi.surgery",
     "replace_convolutions": "tfeffi.compress",
+    "widen": "tfeffi.surgery.widening",
 }
 _ROOMS = (
     "analysis", "bench", "compress", "data", "export", "layers", "methods", "models", "study",

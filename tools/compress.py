@@ -2,14 +2,18 @@
 
     tfeffi-compress --model=m.keras --output=s.keras --method=prune --budget_macs=0.5 \\
         --dataset=fashion_mini --finetune_epochs=4
+    tfeffi-compress --model=m.keras --output=s.keras --method=prune --budget_latency=0.5 \\
+        --dataset=fashion_mini --iterations=3 --finetune_epochs=4
     tfeffi-compress --model=m.keras --output=s.keras --method=factorize --energy=0.9
     tfeffi-compress --model=m.keras --output=s.keras --method=separable
+    tfeffi-compress --model=m.keras --output=s.keras --method=sparsify --sparsity=0.9
 
 Prints what changed and what was left alone, and why; writes an ordinary .keras file and the report as
 JSON beside it.
 """
 
 import pathlib
+import tempfile
 
 from absl import flags
 
@@ -20,7 +24,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "the .keras to write; must not exi
 _METHOD = flags.DEFINE_string(
     "method",
     None,
-    "prune; factorize (channel and spatial force the split); separable or 1d (replace convolutions)",
+    "prune; sensitivity (prunes by a table of what each layer bears); factorize (channel, spatial, "
+    "tucker force the form); separable, 1d or bottleneck (replace convolutions); sparsify or cluster "
+    "(weights alone: no speed)",
     required=True,
 )
 _REPORT = flags.DEFINE_string(
@@ -31,14 +37,58 @@ _MACS = flags.DEFINE_float(
     "budget_macs", None, "multiply-adds allowed: up to 1 a fraction of the model's, else a number"
 )
 _PARAMS = flags.DEFINE_float("budget_params", None, "parameters allowed, likewise")
-_BYTES = flags.DEFINE_float("budget_bytes", None, "bytes of float32 weights allowed, likewise")
+_BYTES = flags.DEFINE_float(
+    "budget_bytes", None, "bytes of the exported float32 .tflite allowed, likewise"
+)
+_LATENCY = flags.DEFINE_float(
+    "budget_latency", None, "prune, factorize: the fraction allowed of the model's own latency"
+)
+_LATENCY_MS = flags.DEFINE_float(
+    "budget_latency_ms", None, "prune, factorize: milliseconds allowed, measured on the device"
+)
+_DEVICE = flags.DEFINE_string("device", None, "where latency is measured; default host")
+_THREADS = flags.DEFINE_integer("threads", None, "of the engine, for latency; default 1")
 _IGNORE = flags.DEFINE_list("ignore", [], "layers to leave alone, with commas between")
 _MULTIPLE_OF = flags.DEFINE_integer(
     "multiple_of", None, "round widths and ranks up to it; default 8"
 )
 
 _IMPORTANCE = flags.DEFINE_string(
-    "importance", None, "prune: activations (default), apoz, mean_activation, l1, l2, bn_scale, ..."
+    "importance",
+    None,
+    "prune: of images activations (default), apoz, mean_activation, outliers; of labelled images "
+    "taylor, taylor_abs, fisher; of weights l1, l2, geometric_median, group_lasso, bn_scale; random",
+)
+_REDUCTION = flags.DEFINE_string(
+    "reduction", None, "prune: coupled channels score the mean, sum, max, prod or first of theirs"
+)
+_NORMALIZATION = flags.DEFINE_string(
+    "normalization",
+    None,
+    "prune: makes the scores of layers comparable: none, mean, max, sum, l2, standardization, "
+    "gaussian or lamp",
+)
+_PER = flags.DEFINE_string("per", None, "prune: macs or params: scores over what a channel costs")
+_LOSS = flags.DEFINE_string(
+    "loss", None, "prune by taylor or fisher: cross_entropy (default), self, reconstruction, ..."
+)
+_INEXACT = flags.DEFINE_bool(
+    "inexact", None, "prune: channels may go that a layer takes statistics over, as softmax does"
+)
+_ITERATIONS = flags.DEFINE_integer(
+    "iterations",
+    None,
+    "prune: reach the budget in so many steps, fine-tuning after each; default 1",
+)
+_SCHEDULE = flags.DEFINE_enum(
+    "schedule", None, ["linear", "geometric"], "prune: how the steps divide the way; default linear"
+)
+_EVALUATE = flags.DEFINE_enum(
+    "evaluate", None, ["fidelity", "agreement", "accuracy"],
+    "sensitivity: the score of a model; default fidelity, which like agreement needs no labels",
+)  # fmt: skip
+_RATIOS = flags.DEFINE_list(
+    "ratios", None, "sensitivity: the shares of each layer's channels that are tried"
 )
 _THRESHOLD = flags.DEFINE_float("threshold", None, "prune: channels scored at most this go")
 _ENERGY = flags.DEFINE_float(
@@ -46,11 +96,11 @@ _ENERGY = flags.DEFINE_float(
     None,
     "factorize: the share of the kernels' energy to keep; default 0.95 or the budget",
 )
-_RANK = flags.DEFINE_float(
+_RANK = flags.DEFINE_string(
     "rank",
     None,
-    "factorize: share of the full rank. separable: filters per channel. 1d: channels between, or "
-    "below 1 a share of break-even",
+    "factorize: share of the full rank, or evbmf: as many as stand out from noise. separable: filters "
+    "per channel. 1d: channels between, or below 1 a share of break-even",
 )
 _INITIALIZE = flags.DEFINE_string(
     "initialize", None, "separable, 1d: svd (closest to the trained kernel; default) or random"
@@ -58,6 +108,19 @@ _INITIALIZE = flags.DEFINE_string(
 _MID_ACTIVATION = flags.DEFINE_string(
     "mid_activation", None, "separable, 1d: the activation in between, such as relu; default none"
 )
+_SPARSITY = flags.DEFINE_float(
+    "sparsity", None, "sparsify: the fraction of weights that becomes zero; brings no speed"
+)
+_SCOPE = flags.DEFINE_enum(
+    "scope",
+    None,
+    ["global", "layer"],
+    "sparsify, prune: the least of all layers (default) or of each",
+)
+_BITS = flags.DEFINE_integer(
+    "bits", None, "cluster: each kernel keeps 2^bits values; default 8; brings no speed"
+)
+_PRESERVE = flags.DEFINE_bool("preserve_sparsity", None, "cluster: zeros stay zero")
 
 _DATASET = flags.DEFINE_string(
     "dataset", None, "images for prune (activations), factorize (data-aware) and fine-tuning"
@@ -67,7 +130,10 @@ _VALIDATION = flags.DEFINE_string("validation_split", None, "images to validate 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the prepared datasets lie")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "resize the images to this")
 _MEASURED = flags.DEFINE_integer(
-    "measured_images", 1000, "how many of the images to measure activations or responses on"
+    "measured_images",
+    1000,
+    "how many of the images to measure activations or responses on",
+    lower_bound=1,
 )
 
 _DATA_AWARE = flags.DEFINE_bool(
@@ -84,7 +150,7 @@ _PRECISION = flags.DEFINE_string(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "where fine-tuning keeps its checkpoint: a killed run resumes there"
 )
-_SEED = flags.DEFINE_integer("seed", 0, "of fresh weights and of fine-tuning")
+_SEED = flags.DEFINE_integer("seed", 0, "of fresh weights, random orders and fine-tuning")
 
 
 def main(_):
@@ -105,6 +171,10 @@ def main(_):
     model = models.load(_MODEL.value)
     if images is not None and _DATA_AWARE.value and "data" in by_name.takes(_METHOD.value):
         arguments["data"] = images.take(_MEASURED.value)
+    if "seed" in by_name.takes(_METHOD.value):
+        arguments["seed"] = _SEED.value
+    if _EPOCHS.value and (_ITERATIONS.value or 1) > 1:
+        arguments["finetune"] = _tuning_between(images, validation)
     small, report = by_name.compress(model, _METHOD.value, **arguments)
     print(report.table(), flush=True)
     made = report.to_json()
@@ -129,6 +199,11 @@ def _report_path() -> pathlib.Path:
     report = pathlib.Path(_REPORT.value) if _REPORT.value else output.with_suffix(".json")
     files.refuse_existing(output)
     files.refuse_existing(report, "report")
+    if report.resolve() == output.resolve():
+        raise BadInput(f'report "{report}" is the output; name another')
+    for path in (output, report):
+        folder = next(one for one in path.absolute().parents if one.exists())
+        tempfile.TemporaryFile(dir=folder).close()  # an OSError now, not after hours of training
     return report
 
 
@@ -152,26 +227,78 @@ def _arguments() -> dict:
     """The flags as arguments of the method; None where a flag is not given."""
     from tfeffi.compress import Budget
 
-    budget = {"macs": _MACS.value, "params": _PARAMS.value, "bytes": _BYTES.value}
-    rank = _RANK.value
-    if rank is not None and rank >= 1 and rank.is_integer():
-        rank = int(rank)
-    factorizes = _METHOD.value in ("factorize", "channel", "spatial")
+    budget = {
+        "macs": _MACS.value, "params": _PARAMS.value, "bytes": _BYTES.value,
+        "latency": _LATENCY.value, "latency_ms": _LATENCY_MS.value,
+    }  # fmt: skip
+    where = {"device": _DEVICE.value, "threads": _THREADS.value}
+    where = {key: value for key, value in where.items() if value is not None}
+    given = any(value is not None for value in budget.values())
+    factorizes = _METHOD.value in ("factorize", "channel", "spatial", "tucker")
     return {
-        "budget": Budget(**budget) if any(v is not None for v in budget.values()) else None,
+        "budget": Budget(**budget, **where) if given or where else None,
         "ignore": tuple(_IGNORE.value),
         "multiple_of": _MULTIPLE_OF.value,
         "importance": _IMPORTANCE.value,
         "threshold": _THRESHOLD.value,
+        "reduction": _REDUCTION.value,
+        "normalization": _NORMALIZATION.value,
+        "per": _PER.value,
+        "loss": _LOSS.value,
+        "inexact": _INEXACT.value,
+        "iterations": _ITERATIONS.value,
+        "schedule": _SCHEDULE.value,
+        "evaluate": _EVALUATE.value,
+        "ratios": _ratios(),
         "energy": _ENERGY.value,
-        "ranks" if factorizes else "rank": rank,
+        "ranks" if factorizes else "rank": _rank(),
         "initialize": _INITIALIZE.value,
         "mid_activation": _MID_ACTIVATION.value,
+        "sparsity": _SPARSITY.value,
+        "scope": _SCOPE.value,
+        "bits": _BITS.value,
+        "preserve_sparsity": _PRESERVE.value,
     }
 
 
-def _finetune(model, images, validation):
+def _rank() -> float | int | str | None:
+    """--rank as a number, or as the name of a way to choose it."""
+    from tfeffi.errors import BadInput
+
+    if _RANK.value in (None, "evbmf"):
+        return _RANK.value
+    try:
+        rank = float(_RANK.value)
+    except ValueError:
+        raise BadInput(f"--rank={_RANK.value} is neither a number nor evbmf") from None
+    return int(rank) if rank >= 1 and rank.is_integer() else rank
+
+
+def _ratios() -> tuple[float, ...] | None:
+    from tfeffi.errors import BadInput
+
+    try:
+        return tuple(map(float, _RATIOS.value)) if _RATIOS.value else None
+    except ValueError as error:
+        raise BadInput(f"--ratios={','.join(_RATIOS.value)} must be numbers with commas") from error
+
+
+def _tuning_between(images, validation):
+    """Fine-tunes after each of several steps but the last, whose turn comes with the report's."""
+    steps = iter(range(1, _ITERATIONS.value))
+
+    def tune(model):
+        step = next(steps, None)
+        if step is None:
+            return model
+        return _finetune(model, images, validation, f"step_{step}")[0]
+
+    return tune
+
+
+def _finetune(model, images, validation, step: str = ""):
     """Trains the small model; also what the report says of it."""
+    from tfeffi.compress import by_name
     from tfeffi.train import Settings, fit
 
     settings = Settings(
@@ -183,7 +310,9 @@ def _finetune(model, images, validation):
         loss="reconstruction" if len(model.output_shape) == 4 else "cross_entropy",
         seed=_SEED.value,
     )
-    trained = fit(model, images, validation, settings, workdir=_WORKDIR.value)
+    held = by_name.holding(_METHOD.value)
+    workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value) / step
+    trained = fit(model, images, validation, settings, methods=held, workdir=workdir)
     last = trained.history[-1]
     print(", ".join(f"{k} {v:.4g}" for k, v in last.items() if "loss" in k or "accuracy" in k))
     return trained.model, {

@@ -1,8 +1,10 @@
 """Budgets: what they allow, and what is not one."""
 
+import json
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from tfeffi import Budget, cost, factorize, prune
 from tfeffi.analysis.cost import Cost
 from tfeffi.errors import BadInput
 
-BEFORE = SimpleNamespace(macs=1001, params=100, bytes=400)
+BEFORE = SimpleNamespace(macs=1001, params=100, file_bytes=400, latency_ms=3.0)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,11 @@ BEFORE = SimpleNamespace(macs=1001, params=100, bytes=400)
         (Budget(params=0.29), 29),  # 0.29 * 100 is 28.999... in floating point
         (Budget(bytes=49_248), 49_248),
         (Budget(macs=6e6), 6_000_000),
+        (Budget(bytes=0.5), 200),  # of the exported file
+        (Budget(latency=0.5), 1.5),  # a fraction, of the model's own
+        (Budget(latency=1), 3.0),
+        (Budget(latency_ms=0.5), 0.5),  # milliseconds, however few
+        (Budget(latency_ms=1), 1),
     ],
 )
 def test_limit(budget, limit):
@@ -38,6 +45,11 @@ def test_a_fraction_allows_its_limit_and_no_more(fraction, macs):
     assert not budget.allows(SimpleNamespace(macs=limit + 1), before)
 
 
+def test_numpy_numbers_become_json():
+    for value in (np.float32(0.5), np.float64(0.5), np.int64(60)):
+        assert json.dumps(Budget(macs=value).to_json()) == f'{{"macs": {value.item()}}}'
+
+
 def test_an_absolute_budget_needs_no_original():
     assert Budget(params=99).allows(SimpleNamespace(params=99))
     assert not Budget(params=99).allows(BEFORE)
@@ -51,7 +63,9 @@ def test_a_fraction_of_nothing_known_is_refused():
 def test_what_was_built_must_be_within_the_budget():
     budget = Budget(params=0.5)
     budget.require("prune", SimpleNamespace(params=50), BEFORE)
-    says = r"^prune: Budget\(params=0.5\) asks for 50 params, .* built has 51; give a smaller"
+    says = (
+        r"^prune: Budget\(params=0.5\) asks for 50 params, .* built has 51 params; give a smaller"
+    )
     with pytest.raises(BadInput, match=says):
         budget.require("prune", SimpleNamespace(params=51), BEFORE)
 
@@ -70,7 +84,9 @@ def test_methods_count_the_model_they_built(method):
 
     arguments = {"importance": "l2"} if method is prune else {}
     name = "prune" if method is prune else "factorize"
-    with pytest.raises(BadInput, match=rf"^{name}: .* asks for 2,048 macs, .* has 1,00\d,\d+;"):
+    with pytest.raises(
+        BadInput, match=rf"^{name}: .* asks for 2,048 macs, .* has 1,00\d,\d+ macs;"
+    ):
         method(model, budget=Stern(macs=0.5), **arguments)
 
 
@@ -86,6 +102,15 @@ def test_methods_count_the_model_they_built(method):
         {"bytes": float("nan")},
         {"bytes": float("inf")},
         {"macs": True},
+        {"latency": 3.0},  # milliseconds?
+        {"latency": 0},
+        {"latency_ms": 0},
+        {"latency_ms": float("inf")},
+        {"latency": 0.5, "latency_ms": 3},
+        {"latency": 0.5, "threads": 0},
+        {"latency": 0.5, "threads": True},
+        {"macs": 0.5, "device": "adb"},
+        {"params": 0.5, "threads": 2},
         {"macs": "0.5"},
     ],
 )

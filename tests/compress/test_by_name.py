@@ -12,7 +12,7 @@ def model_of():
     return keras.Sequential([keras.Input((32,)), keras.layers.Dense(64), keras.layers.Dense(32)])
 
 
-@pytest.mark.parametrize("method", ["prune", "factorize", "channel", "spatial"])
+@pytest.mark.parametrize("method", ["prune", "factorize", "channel", "spatial", "tucker"])
 def test_the_name_stands_for_the_method(method):
     arguments = {"importance": "l2"} if method == "prune" else {"importance": None}  # not given
     small, report = by_name.compress(
@@ -30,7 +30,7 @@ def test_the_name_stands_for_the_method(method):
         ("prune", {"energy": 0.9}, "takes no energy; "),
         ("prune", {"model": "m.keras"}, "takes no model; "),
         ("separable", {"kind": "1d"}, "takes no kind; it takes ignore, initialize, mid_activation"),
-        ("spatial", {"data": [0.0]}, "takes no data; "),
+        ("tucker", {"data": [0.0]}, "takes no data; "),
         ("1d", {"budget": Budget(macs=0.5)}, "takes no budget; "),
     ],
 )

@@ -31,7 +31,8 @@ EVERY = [(name, "spatial") for name in tfeffi.models.names()]
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), [*EVERY, ("mnist_classifier", "channel"), ("resnet_cifar", "channel")]
+    ("name", "method"),
+    [*EVERY, ("mnist_classifier", "channel"), ("resnet_cifar", "channel")],
 )
 def test_every_architecture_keeps_what_a_low_rank_kernel_computes(name, method):
     model = plant(built(name, 0.125, 16), method)
@@ -57,7 +58,7 @@ def test_the_result_is_an_ordinary_keras_file(tmp_path, data_aware):
 
 
 @given(
-    method=st.sampled_from(["channel", "spatial"]),
+    method=st.sampled_from(["channel", "spatial", "tucker"]),
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
@@ -78,7 +79,9 @@ def test_strides_dilation_and_padding_are_kept(
     layer = model.get_layer("conv")
     rng = np.random.default_rng(0)
     down, right, out = (rng.standard_normal(n) for n in ((size[0], 8), size[1], 9))
-    layer.kernel.assign(np.einsum("hi,w,o->hwio", down, right, out))  # of rank 1 either way
+    if method == "tucker":
+        down = np.outer(down[:, 0], down[0])
+    layer.kernel.assign(np.einsum("hi,w,o->hwio", down, right, out))  # of rank 1 in every form
     small, report = factorize(model, method=method, ranks={"conv": 1})
     assert [change.layer for change in report.changed] == ["conv"]
     assert gap(model, small, images(model)) <= 1e-5
@@ -148,7 +151,7 @@ def test_a_rank_that_only_saves_at_an_odd_width_is_left():
     assert report.settings["ranks"] == {"fc": 17}
 
 
-@pytest.mark.parametrize("budget", [{"macs": 0.6}, {"params": 0.4}, {"bytes": 150_000}])
+@pytest.mark.parametrize("budget", [{"macs": 0.6}, {"params": 0.4}, {"params": 40_000}])
 @pytest.mark.parametrize("multiple_of", [1, 8])
 def test_a_budget_is_met_and_used(budget, multiple_of):
     model = built("resnet8_mlperf_tiny", 1.0)
@@ -247,7 +250,7 @@ def test_data_may_be_a_dataset_images_or_an_array():
         x / np.float32(255),
     )
     ranks = {layer.name: 3 for layer in kernels(model) if layer.name != "logits"}
-    made = [factorize(model, ranks=ranks, data=data)[0] for data in given]
+    made = [factorize(model, method="channel", ranks=ranks, data=data)[0] for data in given]
     for other in made[1:]:
         assert gap(made[0], other, images(model)) <= 1e-4
 
@@ -314,7 +317,7 @@ def test_regularizers_and_dtypes_go_along():
         ({"data": "images"}, "^factorize: data is str"),
         ({"data": [[0], [0, 1]]}, "^factorize: data is neither"),
         ({"data": {"picture": np.zeros((4, 28, 28, 1))}}, "^factorize: the data has inputs"),
-        ({"method": "spatial", "data": np.zeros((4, 28, 28, 1))}, "no data-aware form"),
+        ({"method": "tucker", "data": np.zeros((4, 28, 28, 1))}, "no data-aware form"),
     ],
 )
 def test_bad_input(arguments, message):
@@ -335,3 +338,48 @@ def test_nan_weights_and_unreadable_models_are_refused():
         factorize(keras.Model(image, keras.layers.Conv2D(8, 3)(image)))
     with pytest.raises(BadInput, match=r"expected a keras\.Model"):
         factorize("model.keras")
+
+
+@pytest.mark.parametrize("data_aware", [False, True])
+@pytest.mark.parametrize("method", ["channel", "tucker"])
+def test_convolutions_of_other_dimensions(method, data_aware):
+    image = keras.Input((9, 7, 8, 6))
+    x = keras.layers.Conv3D(12, (2, 3, 1), strides=(2, 1, 1), name="three")(image)
+    x = keras.layers.Reshape((16, 4 * 5 * 8 * 12 // 16))(x)
+    x = keras.layers.Conv1D(16, 3, dilation_rate=2, padding="causal", name="one")(x)
+    model = keras.Model(image, x)
+    for name in ("three", "one"):
+        kernel = model.get_layer(name).kernel
+        shape = tuple(kernel.shape)
+        first, last = np.linspace(1, 2, shape[-2]), np.linspace(-1, 1, shape[-1])
+        kernel.assign(0.1 * np.broadcast_to(np.outer(first, last), shape))
+    given = images(model, 4) if data_aware and method == "channel" else None
+    small, report = factorize(model, method=method, energy=1 - 1e-10, multiple_of=1, data=given)
+    assert {change.layer for change in report.changed} == {"three", "one"}
+    assert gap(model, small, images(model)) <= 1e-5
+    assert report.after == cost(small)
+
+
+def test_what_is_not_met_says_why():
+    image = keras.Input((16, 8))
+    x = keras.layers.Conv1D(16, 3, name="one")(image)
+    x = keras.layers.Conv1DTranspose(8, 3, name="up")(x)
+    model = keras.Model(image, x)
+    _, report = factorize(model, method="spatial")
+    why = {one.layer: one.why for one in report.skipped}
+    assert why["one"] == "is a Conv1D; only Conv2D and Dense are met"
+    _, report = factorize(model, ranks=0.1)
+    why = {one.layer: one.why for one in report.skipped}
+    assert why["up"] == "is a Conv1DTranspose; only Conv1D, Conv2D, Conv3D and Dense are met"
+
+
+def test_evbmf_chooses_ranks_for_dense_layers():
+    model = dense(60, 50)
+    random = np.random.default_rng(0)
+    signal = random.standard_normal((60, 7)) @ random.standard_normal((7, 50))
+    model.get_layer("fc").kernel.assign(signal + 0.2 * random.standard_normal((60, 50)))
+    _, report = factorize(model, ranks="evbmf", multiple_of=1)
+    assert report.settings["ranks"] == {"fc": 7}
+    x = random.standard_normal((300, 60)).astype(np.float32)
+    _, report = factorize(model, ranks="evbmf", multiple_of=1, data=x)
+    assert report.settings["ranks"] == {"fc": 7}  # by the weights, on data too

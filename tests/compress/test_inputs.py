@@ -7,7 +7,10 @@ import tensorflow as tf
 from keras import layers
 
 from tfeffi import Budget, factorize, prune
+from tfeffi.compress.prune import measure
+from tfeffi.data import Images
 from tfeffi.errors import BadInput
+from tfeffi.surgery import Coupling
 
 RANDOM = np.random.default_rng(3)
 DATA = {"right": RANDOM.random((300, 6), np.float32), "left": RANDOM.random((300, 9), np.float32)}
@@ -58,3 +61,25 @@ def test_bad_input(method, data, says):
     with pytest.raises(BadInput, match=rf"^{method}: .*{says}") as error:
         METHODS[method](model_of(), data)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_of_whole_numbers_gets_pixels():
+    pixels = RANDOM.integers(0, 256, (40, 6, 6, 1)).astype("uint8")
+    images = Images(pixels, np.zeros(40, int), 2, ("a", "b"), "mine", "train")
+    x = inputs = keras.Input((6, 6, 1), dtype="uint8")
+    x = layers.Conv2D(16, 3, activation="relu")(layers.Rescaling(1 / 255)(x))
+    coupling = Coupling.of(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))))
+    found, expected = measure(coupling, images), measure(coupling, pixels)
+    np.testing.assert_array_equal(found.magnitude, expected.magnitude)
+    assert found.magnitude.sum() > 0
+
+
+@pytest.mark.parametrize("labels", [np.arange(40) > 20, (np.arange(40) > 20).astype("uint8")])
+def test_labels_may_be_true_and_false(labels):
+    x = inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(16, activation="relu")(x)))
+    data = RANDOM.random((40, 6), np.float32), labels
+    _, report = prune(model, Budget(macs=0.5), importance="taylor", data=data)
+    assert report.changed
+    with pytest.raises(BadInput, match=r"^prune: data is objects or text; give"):
+        prune(model, Budget(macs=0.5), importance="taylor", data=(data[0], ["cat"] * 40))

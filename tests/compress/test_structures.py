@@ -159,3 +159,34 @@ def test_bad_input(arguments, message):
     with pytest.raises(BadInput, match=message) as caught:
         replace_convolutions(conv((9, 9, 16), 16, 3), **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rank", "pair", "macs"),
+    [
+        (16, (16, 16), 64 * 16 + 9 * 16 * 16 + 16 * 96),
+        (80, (64, 80), None),  # no wider than what goes in, and then it saves nothing
+        (0.5, (40, 40), 64 * 40 + 9 * 40 * 40 + 40 * 96),  # of 69, rounded up
+    ],
+)
+def test_a_bottleneck_is_as_wide_as_told(rank, pair, macs):
+    model = conv((7, 7, 64), 96, 3, padding="same", use_bias=False)
+    small, report = replace_convolutions(model, kind="bottleneck", rank=rank)
+    if macs is None:
+        assert report.changed == () and "ranks 64 and 80 would take" in report.skipped[0].why
+        return
+    assert f"1×1, 3×3, 1×1, ranks {pair[0]} and {pair[1]}, keeps" in report.changed[0].after
+    assert report.after.macs == 49 * macs and small.count_params() == macs
+
+
+def test_a_kernel_that_is_a_bottleneck_loses_nothing():
+    model = conv((9, 8, 12), 16, 3, strides=2, bias_initializer="random_normal", activation="elu")
+    random = np.random.default_rng(0)
+    ends, core = (random.standard_normal(s) for s in ((12, 4), (3, 3, 4, 4)))
+    kernel = np.einsum("ia,hwab,bo->hwio", ends, core, random.standard_normal((4, 16)))
+    model.get_layer("conv").kernel.assign(kernel)
+    small, _ = replace_convolutions(model, kind="bottleneck", rank=4)
+    assert gap(model, small, images(model)) <= 1e-5
+    bent, report = replace_convolutions(model, kind="bottleneck", rank=4, mid_activation="relu")
+    assert report.settings["mid_activation"] == "relu"
+    assert [one.activation.__name__ for one in bent.layers[1:]] == ["relu", "relu", "elu"]

@@ -8,6 +8,7 @@ import tfeffi
 from tfeffi import layers, models
 
 SMALL = {
+    "block_cnn": {"input_shape": (16, 16, 3), "num_classes": 10, "widths": (8, 8, 16)},
     "mnist_autoencoder": {"width_multiplier": 0.25},
     "mnist_classifier": {"width_multiplier": 0.25},
     "mobilenet_v2": {"input_shape": (16, 16, 3), "num_classes": 10, "width_multiplier": 0.25},

@@ -38,6 +38,9 @@ def test_every_block_gives_the_filters_and_the_stride(name, filters, stride, sha
         ("bottleneck", 4, {}, 64 * (16 * 4 + 9 * 4 * 4 + 4 * 16)),
         ("inverted_residual", 16, {}, 64 * (16 * 96 + 9 * 96 + 96 * 16)),
         ("inverted_residual", 8, {"expansion": 1}, 64 * (9 * 16 + 16 * 8)),
+        ("residual", 32, {"stride": 2, "shortcut": False}, 16 * (9 * 16 * 32 + 9 * 32 * 32)),
+        ("bottleneck", 8, {"shortcut": False}, 64 * (16 * 8 + 9 * 8 * 8 + 8 * 32)),
+        ("inverted_residual", 16, {"shortcut": False}, 64 * (16 * 96 + 9 * 96 + 96 * 16)),
         ("separable", 32, {}, 64 * 16 * (9 + 32)),
         ("1d", 32, {"middle": 8}, 64 * 3 * 8 * (16 + 32)),
         ("1d", 32, {"middle": 8, "stride": 2}, 4 * 8 * 3 * 16 * 8 + 16 * 3 * 8 * 32),
@@ -46,6 +49,12 @@ def test_every_block_gives_the_filters_and_the_stride(name, filters, stride, sha
 )
 def test_costs_by_formula(name, filters, more, macs):
     assert cost(built(name, filters, **more)).macs == macs
+
+
+def test_an_inception_block_with_a_shortcut_costs_the_mixing_convolution_more():
+    plain, joined = (built("inception", 16, shortcut=shortcut) for shortcut in (False, True))
+    assert cost(joined).macs - cost(plain).macs == 64 * 16 * 16
+    assert joined.layers[-2].name == "block_add"
 
 
 def test_inception_has_the_proportions_of_googlenets_3a():

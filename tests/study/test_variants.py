@@ -158,6 +158,20 @@ def test_what_a_killed_run_of_another_variant_left_is_not_gone_on_with(tmp_path)
         ({"a": {"compress": {"method": "prune", "budget": 0.5}}}, "budget=0.5 must be a mapping"),
         ({"a": {"compress": {"method": "prune", "budget": {"mac": 0.5}}}}, '"mac"; .*"macs"'),
         ({"a": {"compress": {"method": "prune", "budget": {"macs": -1}}}}, "is not positive"),
+        ({"a": {"compress": {"method": "prune", "budget": {"latency": 3}}}}, "is above 1; give a"),
+        (
+            {"a": {"compress": {"method": "prune", "budget": {"macs": 0.5, "device": "x"}}}},
+            "device='x' is for latency",
+        ),
+        (
+            {"a": {"compress": {"method": "prune", "budget": {"macs": 0.5}, "iterations": 3}}},
+            r"iterations=3 need config.variants.a.finetune",
+        ),
+        (
+            {"a": {"compress": {"method": "prune", "iterations": 1.5}, "finetune": TUNE}},
+            r"iterations=1.5 must be from 1 on, whole",
+        ),
+        ({"a": {"compress": {"method": "prune", "finetune": 1}}}, 'takes no "finetune"'),
         ({"a": {"finetune": {"epoch": 1}}}, 'a.finetune: .*"epoch"; .*"epochs"'),
         ({"a": {"finetune": {"precision": "float8"}}}, "a.finetune: .*float8"),
         ({"a": {"finetune": 3}}, "finetune=3 must be a mapping"),
@@ -189,3 +203,31 @@ def test_a_config_that_cannot_be_swept_says_so_before_anything_is_trained(change
     with pytest.raises(BadInput, match=words):
         variants.run(config(**change), tmp_path, verbose=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_fine_tuning_keeps_zeros_and_shared_values(tmp_path):
+    spec = {"method": "sparsify", "sparsity": 0.9, "scope": "layer"}
+    changed = {"variants": {"sparse": {"compress": spec, "finetune": TUNE}}}
+    variants.run(config(**changed), tmp_path, verbose=False)
+    model = load_model(tmp_path / "sparse" / "model.keras")
+    for layer in model.layers:
+        if layer.weights:
+            kernel = layer.get_weights()[0]
+            assert (kernel == 0).sum() == round(0.9 * kernel.size)
+
+
+def test_pruning_in_steps_tunes_after_each_and_goes_on_where_it_was(tmp_path):
+    spec = {"method": "prune", "budget": {"params": 0.4}, "iterations": 2, "importance": "l2"}
+    changed = {"variants": {"float32": {}, "steps": {"compress": spec, "finetune": TUNE}}}
+    first = variants.run(config(**changed), tmp_path, verbose=False)
+    whole, small = first.rows
+    assert small["params"] <= 0.4 * whole["params"]
+    report = json.loads((tmp_path / "steps" / "report.json").read_text())
+    assert len(report["settings"]["steps"]) == 2 and report["train_seconds"] > 0
+    trained = small["train_seconds_mean"] - whole["train_seconds_mean"]
+    assert trained > report["train_seconds"]  # what followed the last step is counted, too
+    assert (tmp_path / "steps" / "step_1" / "model.keras").exists()
+    for name in ("variant.json", "model.tflite"):  # killed after the compression
+        (tmp_path / "steps" / name).unlink()
+    again = variants.run(config(**changed), tmp_path, verbose=False)
+    assert again.rows[1]["train_seconds_mean"] == pytest.approx(small["train_seconds_mean"])

@@ -28,17 +28,18 @@ class Drawn:
         self.parent: dict[int, int] = {}
         self.reads: list[Read] = []
         self.writes: dict[str, list[int]] = {}
+        self.parts: list[list[int]] = []  # channels that are taken out together: one must stay
         self.pinned: set[int] = set()
         self.count = 0
         inputs = keras.Input((size, size, 3), name="image")
         self.x, self.ids = inputs, [-1] * 3
         self.conv(4 + codes[0][1] % 3, 3)
-        self.kept = [(self.x, self.ids)]
+        self.kept, self.outputs = [(self.x, self.ids)], []
         for code, a, b in codes:
             STEPS[code % len(STEPS)](self, a, b)
             self.kept.append((self.x, self.ids))
         self.head(dense_head)
-        self.model = keras.Model(inputs, self.x)
+        self.model = keras.Model(inputs, [self.x, *self.outputs] if self.outputs else self.x)
         randomize(self.model, seed)
 
     # -- bookkeeping ------------------------------------------------------------------------------
@@ -196,6 +197,102 @@ class Drawn:
             self.tie(self.ids, ids)
         self.x, self.ids = model(self.x), ids
 
+    def dense_block(self, a, b):
+        for _ in range(2):
+            start = self.x, self.ids
+            self.conv(1 + a % 3, 1 + b % 3)
+            self.x = layers.Concatenate(name=self.name("concat"))([start[0], self.x])
+            self.ids = start[1] + self.ids
+
+    def sliced(self, a, b):
+        """One part goes through a convolution, the other around it."""
+        width = self.x.shape[-1]
+        at = 1 + a % (width - 1) if width > 1 else 0
+        if not at:
+            return
+        if b % 3 == 0:
+            first, second = keras.ops.split(self.x, [at], axis=-1)
+        elif b % 3 == 1:
+            first, second = self.x[..., :at], self.x[..., at - width :]
+        else:
+            first, second = self.x[:, :, :, at - 1 :: -1], self.x[..., at:]
+        ids, rest = self.ids[:at], self.ids[at:]
+        self.parts += [ids, rest]
+        self.conv(2 + a % 3, 1, to=(first, ids[::-1] if b % 3 == 2 else ids))
+        self.x = keras.ops.concatenate([self.x, second], axis=-1)
+        self.ids = self.ids + rest
+
+    def padded(self, a, b):
+        """A residual that is widened by channels of zeros."""
+        before, after = a % 2, 1 + b % 2
+        start = self.ids
+        padded = keras.ops.pad(self.x, [[0, 0], [0, 0], [0, 0], [before, after]])
+        self.count += 1
+        made = self.made("zeros", before + after)
+        del self.writes["zeros"]
+        ids = made[:before] + start + made[before:]
+        self.writes[padded._keras_history.operation.name] = ids
+        self.conv(len(ids), 1, activation="tanh")
+        self.tie(ids, self.ids)
+        self.x = self.x + padded
+
+    def moved(self, a, b):
+        """Axes go and come back, with something for each channel between."""
+        _, height, wide, channels = self.x.shape
+        if a % 3 == 0:
+            x = keras.ops.reshape(self.x, (-1, height * wide, channels))
+            x = keras.ops.tanh(keras.ops.swapaxes(x, 1, 2))
+            x = keras.ops.transpose(x, (0, 2, 1))
+            self.x = keras.ops.reshape(x, (-1, height, wide, channels))
+        elif a % 3 == 1:
+            x = keras.ops.squeeze(keras.ops.expand_dims(self.x, 1), 1)
+            self.x = keras.ops.pad(x, [[0, 0], [1, 0], [0, 1], [0, 0]])
+        else:
+            mean = keras.ops.mean(self.x, axis=(1, 2), keepdims=True)
+            self.x = (self.x - mean) * keras.ops.sigmoid(keras.ops.std(self.x, axis=(1, 2)))[
+                :, None, None, :
+            ]
+
+    def normalized(self, a, b):
+        """Group normalization: groups go as a whole."""
+        width = self.x.shape[-1]
+        groups = [g for g in range(1, width + 1) if width % g == 0][-1 - a % 2 :][0]
+        self.x = layers.GroupNormalization(groups, name=self.name("norm"))(self.x)
+        each = width // groups
+        for start in range(0, width, each):
+            self.tie([self.ids[start]] * each, self.ids[start : start + each])
+        if groups == 1:
+            self.pinned.update(self.ids)
+
+    def nested_twice(self, a, b):
+        """One nested model on two tensors."""
+        width, name = self.x.shape[-1], self.name("nested")
+        start = self.x, self.ids
+        self.conv(width, 1)
+        self.tie(start[1], self.ids)
+        inner = keras.Input((None, None, width), name=f"{name}_in")
+        y = layers.Conv2D(3, 1, activation="tanh", name="inner")(inner)
+        y = y[..., 1:] if b % 2 else keras.ops.relu(y)
+        model = keras.Model(inner, y, name=name)
+        self.reads.append(Read(f"{name}/inner", "kernel", 2, self.ids))
+        self.count += 1
+        ids = self.made(f"{name}/inner", 3)
+        self.parts.append(ids[1:])
+        self.x = layers.Subtract(name=self.name("minus"))([model(start[0]), model(self.x)])
+        self.ids = ids[1:] if b % 2 else ids
+
+    def output(self, a, b):
+        """Another output: a head, or the channels themselves."""
+        x = layers.GlobalAveragePooling2D(name=self.name("gap"))(self.x)
+        if a % 2:
+            self.pinned.update(self.ids)
+            self.outputs.append(x)
+            return
+        name = self.name("head")
+        self.outputs.append(layers.Dense(2, name=name)(x))
+        self.reads.append(Read(name, "kernel", 0, self.ids))
+        self.pinned.update(self.made(name, 2))
+
     def head(self, dense):
         if dense:
             spots = self.x.shape[1] * self.x.shape[2]
@@ -230,7 +327,8 @@ class Drawn:
         for one in random.permutation(self.classes()):
             if random.random() < share:
                 tried = dropped | {int(one)}
-                if all(self.drop(tried).values()):
+                parts = [any(self.root(i) not in tried for i in ids) for ids in self.parts]
+                if all(self.drop(tried).values()) and all(parts):
                     dropped = tried
         return dropped
 
@@ -291,7 +389,9 @@ def images(model, count=3, seed=7):
 
 
 def gap(one, other):
-    """The largest difference, relative to the largest value."""
+    """The largest difference, relative to the largest value; of several outputs the worst."""
+    if isinstance(one, list):
+        return max(gap(a, b) for a, b in zip(one, other, strict=True))
     one, other = np.asarray(one), np.asarray(other)
     return float(np.abs(one - other).max() / max(1e-3, np.abs(one).max()))
 
@@ -299,5 +399,6 @@ def gap(one, other):
 STEPS = (
     Drawn.conv_step, Drawn.conv_bn, Drawn.residual, Drawn.operators, Drawn.squeeze,
     Drawn.depthwise, Drawn.separable, Drawn.transposed, Drawn.grouped, Drawn.concatenate,
-    Drawn.plain, Drawn.shared, Drawn.nested,
+    Drawn.plain, Drawn.shared, Drawn.nested, Drawn.dense_block, Drawn.sliced, Drawn.padded,
+    Drawn.moved, Drawn.normalized, Drawn.nested_twice, Drawn.output,
 )  # fmt: skip

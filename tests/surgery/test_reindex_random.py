@@ -1,12 +1,16 @@
 """Random graphs: dropping equals masking where channels are read, copying and reordering change
 nothing."""
 
+import json
+
+import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.surgery.drawn import STEPS, Drawn, gap, images, weight
+from tfeffi.errors import BadInput
 from tfeffi.surgery import groups, reindex
 
 CODE = st.tuples(st.integers(0, len(STEPS) - 1), st.integers(0, 63), st.integers(0, 63))
@@ -56,7 +60,11 @@ def test_copies_change_nothing(graph, seed):
     random = np.random.default_rng(seed)
     often = {one: int(random.integers(1, 4)) for one in drawn.classes()}
     wish = {name: _copies(drawn, name, ids, often) for name, ids in drawn.writes.items()}
-    wide, _ = reindex(drawn.model, wish)
+    try:
+        wide, _ = reindex(drawn.model, wish)
+    except BadInput as error:  # parts of one tensor that are tied: blocks of copies tear them
+        assume("stand beside each other" not in str(error))
+        raise
     x = images(drawn.model)
     assert gap(drawn.model(x), wide(x)) <= 1e-5
     assert all(_width(wide, name) == len(index) for name, index in wish.items())
@@ -67,7 +75,8 @@ def test_copies_change_nothing(graph, seed):
 def test_keeping_everything_changes_nothing(graph):
     drawn = draw(graph)
     same, slices = reindex(drawn.model, {n: range(len(ids)) for n, ids in drawn.writes.items()})
-    assert same.get_config() == drawn.model.get_config()
+    before, after = (json.dumps(one.get_config(), default=str) for one in (drawn.model, same))
+    assert after == before  # as files have it: a tuple is a list
     assert not any(slices.cuts)
     x = images(drawn.model)
     np.testing.assert_array_equal(drawn.model(x), same(x))
@@ -101,5 +110,8 @@ def _kernel(name):
 
 
 def _width(model, name):
+    operations = {operation.name: operation for operation in model.operations}
+    if name in operations and not isinstance(operations[name], keras.Layer):
+        return operations[name].output.shape[-1]
     axis = 2 if "transposed" in name else -1
     return weight(model, name, _kernel(name)).shape[axis]

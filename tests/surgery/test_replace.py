@@ -137,6 +137,9 @@ def test_a_nested_output_behind_a_removed_layer():
         ({"logits": [New(layers.Dense(4, name="n"))]}, r"shape \(None, 4\) instead of \(None, 5\)"),
         ({"logits": [New(layers.Dense(5, name="n"), [np.zeros(3)])]}, "has weights of shapes"),
         ({"flat": [New(layers.GlobalAveragePooling2D(name="n"))]}, "the chain does not fit"),
+        (["a"], r"expected {layer: \[New\(\.\.\.\), \.\.\.\]}"),
+        ({"a": 5}, '"a": expected a list of New'),
+        ({"logits": [New(layers.Dense(5, name="n"), 5)]}, "give a list of arrays"),
     ],
 )
 def test_bad_chains(chains, says):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from tests.surgery.drawn import Drawn, images, weight
@@ -16,6 +17,18 @@ OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
     "adamw": lambda: keras.optimizers.AdamW(0.01),
     "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "adamax": lambda: keras.optimizers.Adamax(0.01),
+    "nadam": lambda: keras.optimizers.Nadam(0.01, weight_decay=1e-3),
+    "lion": lambda: keras.optimizers.Lion(0.001, weight_decay=1e-2),
+    "adagrad": lambda: keras.optimizers.Adagrad(0.01),
+    "adadelta": lambda: keras.optimizers.Adadelta(0.1),
+    "ftrl": lambda: keras.optimizers.Ftrl(0.01, l2_shrinkage_regularization_strength=0.1),
+    "clipnorm": lambda: keras.optimizers.SGD(0.1, momentum=0.9, clipnorm=0.1),
+    "global_clipnorm": lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.1),
+    "clipvalue": lambda: keras.optimizers.SGD(0.1, clipvalue=0.01),
+    "adam_ema": lambda: keras.optimizers.AdamW(
+        0.01, use_ema=True, ema_momentum=0.8, gradient_accumulation_steps=2
+    ),
     "ema": lambda: keras.optimizers.SGD(0.05, momentum=0.9, use_ema=True, ema_momentum=0.8),
     "accumulate": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=3),
     "schedule": lambda: keras.optimizers.SGD(
@@ -25,14 +38,25 @@ OPTIMIZERS = {
 }
 
 
-def step(model, optimizer, x, y):
-    import tensorflow as tf
+if hasattr(keras.optimizers, "ScheduleFreeAdamW"):
+    OPTIMIZERS["schedule_free"] = lambda: keras.optimizers.ScheduleFreeAdamW(0.01)
 
+
+def step(model, optimizer, x, y, without=()):
+    """One step; `without` are masks of gradients, by the path of their variable.
+
+    What reads a dropped channel is zero, so what makes it gets no gradient. What reads it would
+    get one, and move, and count in norms: in the masked model it does not.
+    """
     with tf.GradientTape() as tape:
         loss = keras.ops.mean(keras.ops.square(model(x, training=True) - y))
         scaled = optimizer.scale_loss(loss)
     variables = model.trainable_variables
-    optimizer.apply(tape.gradient(scaled, variables), variables)
+    gradients = tape.gradient(scaled, variables)
+    masks = dict(without)
+    optimizer.apply(
+        [g * masks.get(v.path, 1) for g, v in zip(gradients, variables, strict=True)], variables
+    )
 
 
 def without_dropped(drawn, dropped, masked, small):
@@ -42,23 +66,27 @@ def without_dropped(drawn, dropped, masked, small):
     return kept
 
 
+@pytest.fixture(scope="module")
+def drawn():
+    return Drawn(CODES, seed=5)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_next_steps_equal_those_of_the_masked_model(name):
-    drawn = Drawn(CODES, seed=5)
+def test_the_next_steps_equal_those_of_the_masked_model(name, drawn):
     dropped = drawn.choose(1)
     assert len(dropped) > 8
+    without = masks(drawn, dropped)
     x = images(drawn.model, 6)
     y = np.random.default_rng(0).normal(size=(6, 2)).astype("float32")
     masked = drawn.masked(dropped)
     optimizer = OPTIMIZERS[name]()
     optimizer.build(masked.trainable_variables)
     for _ in range(2):  # fills the slots
-        step(masked, optimizer, x, y)
-        remask(drawn, dropped, masked)
+        step(masked, optimizer, x, y, without)
     small, slices = reindex(masked, drawn.drop(dropped))
     followed = slices.apply_to(optimizer, small)
     assert followed is not optimizer and type(followed) is type(optimizer)
-    step(masked, optimizer, x, y)
+    step(masked, optimizer, x, y, without)
     step(small, followed, x, y)
     expected = without_dropped(drawn, dropped, masked, small)
     for want, got in zip(expected.variables, small.variables, strict=True):
@@ -66,14 +94,52 @@ def test_the_next_steps_equal_those_of_the_masked_model(name):
     assert int(followed.iterations) == int(optimizer.iterations)
 
 
-def remask(drawn, dropped, model):
-    """Zeroes what reads dropped channels again: a step moves it, as their activations live on."""
+def masks(drawn, dropped):
+    """For each variable that reads channels: one where the channel stays, zero where it goes."""
+    found = {}
     for read in drawn.reads:
         rows = [p for p, i in enumerate(read.ids) if drawn.root(i) in dropped]
-        variable = weight(model, read.layer, read.weight)
-        value = np.moveaxis(np.array(variable), read.axis, 0)
-        value[rows] = 0
-        variable.assign(np.moveaxis(value, 0, read.axis))
+        variable = weight(drawn.model, read.layer, read.weight)
+        mask = found.setdefault(variable.path, np.ones(variable.shape, "float32"))
+        np.moveaxis(mask, read.axis, 0)[rows] = 0
+    return found
+
+
+@pytest.mark.parametrize("name", ["Lamb", "Muon"])
+def test_norms_of_whole_variables_are_those_of_the_small_ones(name):
+    """The slots follow; a step is that of the small model with the same slots, and goes down."""
+    model = small_model()
+    made = getattr(keras.optimizers, name)(0.01)
+    made.build(model.trainable_variables)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    y = np.zeros((8, 2), "float32")
+    step(model, made, x, y)
+    small, slices = reindex(model, {"a": [2, 0]})
+    followed = slices.apply_to(made, small)
+    for old, new in zip(made.variables, followed.variables, strict=True):
+        if "a_bias" in new.name and new.shape:
+            np.testing.assert_array_equal(np.array(old)[[2, 0]], new)
+    before = float(np.square(small(x)).mean())
+    step(small, followed, x, y)
+    assert float(np.square(small(x)).mean()) < before
+
+
+class Stubborn(keras.optimizers.SGD):
+    """Takes an argument that its config does not tell."""
+
+    def __init__(self, secret, **kwargs):
+        super().__init__(**kwargs)
+
+
+def test_an_optimizer_that_its_config_does_not_make():
+    model = small_model()
+    small, slices = reindex(model, {"a": [1]})
+    optimizer = Stubborn(1, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    with pytest.raises(BadInput, match="Stubborn is not made from its own config; give make="):
+        slices.apply_to(optimizer, small)
+    made = slices.apply_to(optimizer, small, make=lambda: Stubborn(2, momentum=0.9))
+    assert len(made.variables) == len(optimizer.variables)
 
 
 def small_model(**kwargs):

@@ -39,11 +39,24 @@ GOOD = {
     "measured": ["mnist", "--method=prune", "--budget_params=0.5", "--dataset=fashion_mini",
                  "--split=train[:300]", "--finetune_epochs=1", "--validation_split=train[300:400]"],
     "factorized": ["mnist", "--method=factorize", "--budget_bytes=120000", "--ignore=conv1"],
+    "in_steps": ["mnist", "--method=prune", "--budget_params=0.4", "--dataset=fashion_mini",
+                 "--split=train[:128]", "--iterations=2", "--schedule=geometric",
+                 "--finetune_epochs=1"],
+    "by_sensitivity": ["mnist", "--method=sensitivity", "--budget_bytes=0.6", "--importance=l2",
+                       "--dataset=fashion_mini", "--split=train[:128]", "--evaluate=accuracy",
+                       "--ratios=0.5,0.25,0.1"],
     "by_energy": ["rgb", "--method=channel", "--energy=0.5", "--multiple_of=4"],
+    "tucker": ["rgb", "--method=tucker", "--rank=0.3", "--multiple_of=1"],
     "separable": ["rgb", "--method=separable"],
     "pairs": ["rgb", "--method=1d", "--rank=0.4", "--mid_activation=relu", "--initialize=random"],
     "decoded": ["autoencoder", "--method=separable", "--dataset=fashion_mini",
                 "--split=train[:128]", "--finetune_epochs=1"],
+}  # fmt: skip
+
+WEIGHTS = {
+    "sparse": ["mnist", "--method=sparsify", "--sparsity=0.9", "--dataset=fashion_mini",
+               "--split=train[:128]", "--finetune_epochs=1"],
+    "shared": ["mnist", "--method=cluster", "--bits=3", "--ignore=logits"],
 }  # fmt: skip
 
 
@@ -51,9 +64,9 @@ GOOD = {
 def made(folder):
     cases = [
         [f"--model={folder / words[0]}.keras", f"--output={folder / name}.keras", *words[1:]]
-        for name, words in GOOD.items()
+        for name, words in {**GOOD, **WEIGHTS}.items()
     ]
-    return dict(zip(GOOD, many.run("compress", cases), strict=True))
+    return dict(zip([*GOOD, *WEIGHTS], many.run("compress", cases), strict=True))
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -69,10 +82,30 @@ def test_a_smaller_keras_file_and_its_report(folder, made, name):
 
 
 def test_budgets_are_met(folder, made):
-    costs = {name: json.loads((folder / f"{name}.json").read_text()) for name in made}
+    costs = {name: json.loads((folder / f"{name}.json").read_text()) for name in GOOD}
     assert costs["pruned"]["after"]["macs"] <= 0.5 * costs["pruned"]["before"]["macs"]
     assert costs["measured"]["after"]["params"] <= 0.5 * costs["measured"]["before"]["params"]
-    assert costs["factorized"]["after"]["bytes"] <= 120_000
+    assert costs["factorized"]["measured"]["file_bytes_after"] <= 120_000
+    assert costs["in_steps"]["after"]["params"] <= 0.4 * costs["in_steps"]["before"]["params"]
+    assert [row["step"] for row in costs["in_steps"]["settings"]["steps"]] == [1, 2]
+    sizes = costs["by_sensitivity"]["measured"]
+    assert sizes["file_bytes_after"] <= 0.6 * sizes["file_bytes_before"]
+    assert costs["by_sensitivity"]["settings"]["sensitivity"][0]["layers"] == ["conv1"]
+
+
+def test_weights_alone_change_and_fine_tuning_holds_them(folder, made):
+    for name in WEIGHTS:
+        code, out, err = made[name]
+        assert code == 0 and "Brings no speed" in out, err
+    kernels = {
+        name: [layer.get_weights()[0] for layer in model.layers if layer.weights]
+        for name in WEIGHTS
+        for model in [keras.models.load_model(folder / f"{name}.keras")]
+    }
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels["sparse"])
+    assert zeros == round(0.9 * sum(kernel.size for kernel in kernels["sparse"]))
+    values = [len(set(kernel.ravel().tolist())) for kernel in kernels["shared"]]
+    assert max(values[:-1]) <= 8 < values[-1]
 
 
 def test_fine_tuning_is_in_the_report(folder, made):
@@ -89,13 +122,25 @@ BAD = [
     (["--output={}/new.tflite"], "must end in .keras"),
     (["--output={}/there.keras"], "there.keras\" exists already"),
     (["--report={}/report.json"], 'report "'),
+    (["--report={}/new.keras"], 'new.keras" is the output; name another'),
+    (["--report=/proc/report.json"], "/proc"),
+    (["--method=sparsify"], 'method "sparsify" needs a sparsity; give sparsity='),
+    (["--method=sensitivity"], 'method "sensitivity" needs a budget; give budget='),
+    (["--dataset=fashion_mini", "--measured_images=0"], "measured_images"),
     (["--method=seperable"], 'unknown method "seperable"; did you mean "separable"'),
     (["--budget_macs=0.5", "--budget_params=0.5"], "macs and params was given"),
     (["--budget_macs=-1"], "macs=-1.0 is not positive"),
+    (["--budget_latency=3"], "latency=3.0 is above 1; give a fraction in (0, 1], or latency_ms="),
+    (["--budget_macs=0.5", "--threads=2"], "threads=2 is for latency, not for macs"),
+    (["--budget_latency=0.5", "--device=moon"], 'unknown device "moon"'),
+    (["--method=sensitivity", "--budget_macs=0.5"], '"fidelity" is measured on data'),
+    (["--method=sensitivity", "--ratios=0.5,half"], "--ratios=0.5,half must be numbers"),
+    (["--method=prune", "--iterations=3"], "iterations=3 need a budget"),
     (["--budget_macs=half"], "budget_macs"),
     (["--budget_macs=1e-6"], "smallest that can be reached"),
     (["--method=separable", "--budget_macs=0.5"], 'method "separable" takes no budget'),
     (["--energy=2"], "energy=2.0 must be in"),
+    (["--rank=evbfm"], "--rank=evbfm is neither a number nor evbmf"),
     (["--ignore=conv9"], 'layer "conv9" is not in the model; did you mean "conv'),
     (["--dataset=fashion_mimi"], "fashion_mini"),
     (["--dataset=fashion_mini", "--split=test"], "use training images only"),

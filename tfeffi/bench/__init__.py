@@ -1,6 +1,7 @@
 """Latency: how long a .tflite takes on a device, and how often it is right.
 
     latency.py      benchmark() one file, compare() several interleaved: A B A B
+    table.py        LatencyTable: single layers, measured one by one and kept; one_layer.py makes them
     evaluate.py     accuracy of a .tflite on images
     runner.py       the stand-alone program that does the timing, on whatever device
     devices/        where it runs; one file a device, found by name
@@ -11,4 +12,12 @@ Machines drift. That a file is faster than another is only claimed from `compare
 from tfeffi.bench.evaluate import evaluate
 from tfeffi.bench.latency import Comparison, Latency, benchmark, compare
 
-__all__ = ["Comparison", "Latency", "benchmark", "compare", "evaluate"]
+__all__ = ["Comparison", "Latency", "LatencyTable", "benchmark", "compare", "evaluate"]
+
+
+def __getattr__(name: str):  # a table exports layers, and TensorFlow takes seconds to load
+    if name != "LatencyTable":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tfeffi.bench.table import LatencyTable
+
+    return LatencyTable

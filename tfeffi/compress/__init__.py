@@ -1,7 +1,7 @@
 """Make a trained model smaller: every function here is `(model, ...) -> (model, Report)`.
 
 The result is an ordinary Keras functional model; the report says what changed, what was left alone
-and why, and what it saved. Nothing here trains: fine-tune the result as you trained the original.
+and why, and what it saved. Nothing here trains but `distill`: fine-tune as you trained the original.
 """
 
 import importlib
@@ -11,9 +11,16 @@ _HOMES = {
     "Change": "report",
     "Report": "report",
     "Skipped": "report",
+    "cluster": "clustering",
+    "distill": "distillation",
     "factorize": "factorization",
     "prune": "prune",
+    "prune_cycle": "prune.cycles",
+    "prune_to_tolerance": "prune.minimal",
+    "prune_to_widths": "prune.widths",
+    "recalibrate": "recalibration",
     "replace_convolutions": "structures",
+    "sparsify": "sparsity",
 }
 __all__ = sorted(_HOMES)
 
@@ -21,9 +28,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'tfeffi.compress' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"tfeffi.compress.{_HOMES[name]}"), name)
-    globals()[name] = value  # `prune` is also the name of the folder it lives in: the function wins
-    return value
+    module = importlib.import_module(f"tfeffi.compress.{_HOMES[name]}")
+    return module if name == "prune" else getattr(module, name)  # a package that can be called
 
 
 def __dir__() -> list[str]:

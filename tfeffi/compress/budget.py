@@ -1,4 +1,9 @@
-"""How small is small enough: a budget of MACs, parameters or bytes, as a fraction or a figure."""
+"""How small is small enough: a budget of what a model computes, stores, ships or how long it takes.
+
+What is *counted* (`COUNTED`) is known of every plan, exactly, before a model is built. What is
+*shipped* (`SHIPPED`) is known of the exported file only: methods aim by an estimate, then export and
+measure, and keep nothing that was not measured to be within the budget.
+"""
 
 import dataclasses
 import math
@@ -6,31 +11,47 @@ import numbers
 
 from tfeffi.errors import BadInput
 
-KINDS = ("macs", "params", "bytes")
+COUNTED = ("macs", "params")
+SHIPPED = ("bytes", "latency", "latency_ms")
+KINDS = (*COUNTED, *SHIPPED)
+_WHERE = ("device", "threads")
+ARGUMENTS = (*KINDS, *_WHERE)
+_FIELD = {"bytes": "file_bytes", "latency": "latency_ms"}  # what a cost calls it
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the compressed model may cost. Exactly one of the three is given.
+    """What the compressed model may cost. Exactly one of the five is given.
 
     Args:
         macs: multiply-adds of one forward pass at batch 1.
         params: all weights, as `model.count_params()` counts them.
-        bytes: the weights in float32.
-            Each: a float in (0, 1] is a fraction of the model's own cost, a number above 1 is
-            absolute.
+        bytes: the size of the exported float32 .tflite. It is not 4 × params: batch normalization
+            is folded into the convolutions, and the graph takes some.
+            Each of the three: a float in (0, 1] is a fraction of the model's own cost, a number
+            above 1 is absolute.
+        latency: a fraction, in (0, 1], of the model's own latency: of the median times of the
+            exported float32 files, measured in one interleaved run.
+        latency_ms: milliseconds, of any size: the median time of the exported float32 file.
+        device, threads: where latency is measured, and on how many threads.
 
     Raises:
         BadInput: none or more than one is given, or the value is out of range.
 
     Example:
-        Budget(macs=0.5)          # half of the model's own MACs
-        Budget(bytes=98_496)      # what MLPerf Tiny's ResNet-8 takes
+        Budget(macs=0.5)            # half of the model's own MACs
+        Budget(bytes=49_248)        # the .tflite is at most so large
+        Budget(latency=0.5)         # twice as fast
+        Budget(latency_ms=0.5)      # half a millisecond
     """
 
     macs: float | int | None = None
     params: float | int | None = None
     bytes: float | int | None = None
+    latency: float | None = None
+    latency_ms: float | int | None = None
+    device: str = "host"
+    threads: int = 1
 
     def __post_init__(self):
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
@@ -38,38 +59,59 @@ class Budget:
             said = " and ".join(given) if given else "nothing"
             raise BadInput(f"budget: give exactly one of {', '.join(KINDS)}; {said} was given")
         _check(given[0], getattr(self, given[0]))
+        self._check_where()
+
+    def _check_where(self) -> None:
+        if isinstance(self.threads, bool) or not isinstance(self.threads, int) or self.threads < 1:
+            raise BadInput(f"budget: threads={self.threads!r}; give a whole number from 1 on")
+        for key, default in zip(_WHERE, ("host", 1), strict=True):
+            if not self.is_latency and getattr(self, key) != default:
+                raise BadInput(
+                    f"budget: {key}={getattr(self, key)!r} is for latency, not for {self.kind}"
+                )
 
     @property
     def kind(self) -> str:
-        """Which cost is limited: "macs", "params" or "bytes"."""
+        """Which cost is limited: "macs", "params", "bytes", "latency" or "latency_ms"."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def value(self) -> float | int:
         """The fraction or the figure, as it was given."""
-        return getattr(self, self.kind)
+        value = getattr(self, self.kind)
+        return value.item() if hasattr(value, "item") else value  # NumPy's: JSON takes none
 
     @property
     def is_fraction(self) -> bool:
         """Whether the budget is a share of the model's own cost."""
-        return self.value <= 1
+        return self.kind == "latency" or (self.kind != "latency_ms" and self.value <= 1)
 
-    def of(self, cost) -> int:
-        """The limited part of a cost: its MACs, parameters or bytes."""
-        return getattr(cost, self.kind)
+    @property
+    def is_latency(self) -> bool:
+        """Whether time is limited."""
+        return self.kind in ("latency", "latency_ms")
 
-    def limit(self, cost) -> int:
+    @property
+    def is_counted(self) -> bool:
+        """Whether the cost can be counted without exporting the model."""
+        return self.kind in COUNTED
+
+    def of(self, cost) -> float | int:
+        """The limited part of a cost: its `macs`, `params`, `file_bytes` or `latency_ms`."""
+        return getattr(cost, _FIELD.get(self.kind, self.kind))
+
+    def limit(self, cost) -> float | int:
         """The budget as a figure.
 
         Args:
-            cost: `tfeffi.cost(model)` of the model before compression.
+            cost: the cost of the model before compression: `tfeffi.cost(model)` for MACs and
+                parameters, else a record with `file_bytes` or `latency_ms`.
 
         Returns:
-            The largest cost that is within the budget.
+            The largest cost that is within the budget; whole, but for milliseconds.
         """
-        if self.is_fraction:
-            return math.floor(self.value * self.of(cost) + 1e-9)
-        return math.floor(self.value)
+        value = self.value * self.of(cost) if self.is_fraction else self.value
+        return value if self.is_latency else math.floor(value + 1e-9)
 
     def allows(self, cost, before=None) -> bool:
         """Whether a model of this cost is within the budget.
@@ -101,20 +143,35 @@ class Budget:
         """
         if not self.allows(after, before):
             raise BadInput(
-                f"{who}: {self} asks for {self.limit(before):,} {self.kind}, and the model that was "
-                f"built has {self.of(after):,}; give a smaller budget, which aims lower, or one of "
-                "another kind"
+                f"{who}: {self} asks for {self.said(self.limit(before))}, and the model that was "
+                f"built has {self.said(self.of(after))}; give a smaller budget, which aims lower, or "
+                "one of another kind"
             )
+
+    def said(self, value: float) -> str:
+        """A cost of this kind, with its unit: "1,024 macs", "0.227 ms"."""
+        return f"{value:.4g} ms" if self.is_latency else f"{value:,} {self.kind}"
+
+    def to_json(self) -> dict:
+        """What was given, as the arguments of `Budget`."""
+        where = {key: getattr(self, key) for key in _WHERE} if self.is_latency else {}
+        return {self.kind: self.value, **where}
 
     def __str__(self) -> str:
         return f"Budget({self.kind}={self.value})"
 
 
 def _check(kind: str, value) -> None:
-    said = f"budget: {kind}={value!r}"
+    said, give = f"budget: {kind}={value!r}", "give a fraction in (0, 1] or a figure above 1"
+    if kind == "latency":
+        give = "give a fraction in (0, 1], or latency_ms=... for milliseconds"
+    elif kind == "latency_ms":
+        give = "give milliseconds, or latency=... for a fraction of the model's own"
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise BadInput(f"{said} is not a number; give a fraction in (0, 1] or a figure above 1")
+        raise BadInput(f"{said} is not a number; {give}")
     if value <= 0:
-        raise BadInput(f"{said} is not positive; give a fraction in (0, 1] or a figure above 1")
-    if value == 1 and isinstance(value, numbers.Integral):
+        raise BadInput(f"{said} is not positive; {give}")
+    if kind == "latency" and value > 1:
+        raise BadInput(f"{said} is above 1; {give}")
+    if kind in ("macs", "params", "bytes") and value == 1 and isinstance(value, numbers.Integral):
         raise BadInput(f"{said} is ambiguous; write 1.0 for the whole cost or a figure above 1")

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tfeffi import methods
 from tfeffi.errors import BadInput, near
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to load, and a misspelt name needs none of it
@@ -18,9 +19,20 @@ METHODS: dict[str, tuple[str, str, dict[str, str]]] = {
     "factorize": ("factorization", "factorize", {"method": "svd"}),
     "channel": ("factorization", "factorize", {"method": "channel"}),
     "spatial": ("factorization", "factorize", {"method": "spatial"}),
+    "tucker": ("factorization", "factorize", {"method": "tucker"}),
     "separable": ("structures", "replace_convolutions", {"kind": "separable"}),
     "1d": ("structures", "replace_convolutions", {"kind": "1d"}),
+    "bottleneck": ("structures", "replace_convolutions", {"kind": "bottleneck"}),
+    "sparsify": ("sparsity", "sparsify", {}),
+    "cluster": ("clustering", "cluster", {}),
+    "sensitivity": ("prune.sensitivity", "by_sensitivity", {}),
 }
+
+# what training must hold on to after a compression, and the method of tfeffi.methods that does
+HELD = {"sparsify": "keep_zeros", "cluster": "shared_weights"}
+
+_IN_STEPS = ("iterations", "schedule", "finetune")  # what makes "prune" prune in several steps
+_NOT_NAMED = ("model", "original")  # no argument that a name or a config can give
 
 
 def compress(
@@ -30,9 +42,11 @@ def compress(
 
     Args:
         model: a functional or built Sequential model; it is left as it is.
-        method: "prune"; "factorize", or "channel" and "spatial" to force the split; "separable" and
-            "1d" to replace convolutions.
-        arguments: of `prune`, `factorize` or `replace_convolutions`; None means not given.
+        method: "prune", with `iterations` above 1 in steps (`prune.iteratively`); "sensitivity",
+            which prunes by a table of sensitivities; "factorize", or "channel", "spatial" and
+            "tucker" to force the form; "separable", "1d" and "bottleneck" to replace convolutions;
+            "sparsify" and "cluster" change weights alone.
+        arguments: of the function that the method stands for; None means not given.
 
     Returns:
         The model and the report.
@@ -49,17 +63,45 @@ def compress(
         if key not in known:
             hint = near(key, known).replace("known: ", "it takes ")
             raise BadInput(f'method "{method}" takes no {key}; {hint}')
+    needed = inspect.signature(_function(method)).parameters.values()
+    for one in needed:
+        if one.default is one.empty and one.name != "model" and one.name not in given:
+            raise BadInput(f'method "{method}" needs a {one.name}; give {one.name}=...')
+    if method == "prune":
+        return _prune(model, given)
     return _function(method)(model, **METHODS[method][2], **given)
+
+
+def _prune(model, given: dict[str, Any]):
+    """At once or in steps."""
+    iterations = given.pop("iterations", 1)
+    if iterations != 1:
+        from tfeffi.compress.prune.iterative import iteratively
+
+        if "budget" not in given:
+            raise BadInput(f'method "prune": iterations={iterations!r} need a budget')
+        return iteratively(model, given.pop("budget"), steps=iterations, **given)
+    for key in _IN_STEPS[1:]:
+        if key in given:
+            raise BadInput(f'method "prune": {key} is of pruning in steps; give iterations=3')
+    return _function("prune")(model, **given)
 
 
 def takes(method: str) -> frozenset[str]:
     """The names of the arguments that a method takes, without the model."""
     check(method)
     fixed = METHODS[method][2]
-    names = set(inspect.signature(_function(method)).parameters) - {"model", *fixed}
-    if method == "spatial":  # it has no data-aware form
+    names = set(inspect.signature(_function(method)).parameters) - {*_NOT_NAMED, *fixed}
+    if method == "prune":
+        names.update(_IN_STEPS)
+    if method == "tucker":  # it has no data-aware form
         names.discard("data")
     return frozenset(names)
+
+
+def holding(method: str | None) -> list:
+    """The training methods without which fine-tuning would undo this compression; often none."""
+    return [methods.build(HELD[method])] if method in HELD else []
 
 
 def check(method: str) -> None:

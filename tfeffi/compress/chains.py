@@ -3,10 +3,11 @@
     basis      kh×kw conv to `rank` channels, then 1×1; Dense to `rank`, then Dense
     spatial    kh×1 to `rank` channels, then 1×kw
     separable  depthwise kh×kw with multiplier `rank`, then 1×1
+    tucker     1×1 to a channels, kh×kw to b, then 1×1, at the rank (a, b)
 
 The last layer of a chain keeps the name, the bias and the activation of the layer it stands for, so
 that outputs keep their names; regularizers and dtypes go to all. Strides and dilation are split
-(s, 1), (1, s) for the spatial chain, and stay with the first layer in the others. Padding splits
+(s, 1), (1, s) for the spatial chain, and stay with the kh×kw layer in the others. Padding splits
 as well: a kernel's rows and columns are padded independently, and nothing is added in between.
 """
 
@@ -19,8 +20,10 @@ import keras
 import numpy as np
 
 from tfeffi.analysis.cost import layer_macs
-from tfeffi.compress.sites import Site
+from tfeffi.compress.sites import Site, times
 from tfeffi.surgery import New
+
+Rank = int | tuple[int, int]  # a pair for Tucker
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Chain:
     """One way to write a layer as several.
 
     Attributes:
-        kind: "basis", "spatial" or "separable".
+        kind: "basis", "spatial", "separable" or "tucker".
         site: the layer.
         layers: the unbuilt layers at a rank: `layers(rank, mid_activation)`.
     """
@@ -38,46 +41,62 @@ class Chain:
     layers: Callable[..., tuple[keras.Layer, ...]]
 
     @functools.cached_property
-    def _unit(self) -> tuple[int, int]:
-        """MACs and parameters per rank, counted on the chain of rank 1; both grow linearly."""
-        macs, params = 0, 0
+    def _units(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """MACs and parameters of each layer at rank 1."""
+        macs, params = [], []
         for shape, _ in self.site.shapes:
-            params = 0
-            for layer in self.layers(1):
+            counted, params = [], []
+            for layer in self.layers(self.both(1)):
                 layer.build(shape)
                 after = layer.compute_output_shape(shape)
-                macs += layer_macs(layer, shape, after)
+                counted.append(layer_macs(layer, shape, after))
                 # Weights but the bias, which the last layer has before and after.
-                params += sum(int(np.prod(w.shape)) for w in layer.weights if len(w.shape) > 1)
+                params.append(sum(int(np.prod(w.shape)) for w in layer.weights if len(w.shape) > 1))
                 shape = after
-        return macs, params
+            macs.append(counted)
+        return tuple(map(sum, zip(*macs, strict=True))), tuple(params)
 
-    def macs(self, rank: int) -> int:
+    def both(self, width: int) -> Rank:
+        """The rank of this width: for Tucker the same twice."""
+        return (width, width) if self.kind == "tucker" else width
+
+    def macs(self, rank: Rank) -> int:
         """Multiply-adds at this rank, over all calls."""
-        return rank * self._unit[0]
+        return _weighted(self._units[0], rank)
 
-    def params(self, rank: int) -> int:
+    def params(self, rank: Rank) -> int:
         """Parameters at this rank, without the bias."""
-        return rank * self._unit[1]
+        return _weighted(self._units[1], rank)
 
-    @property
+    def saves(self, rank: Rank) -> bool:
+        """Whether this rank saves both multiply-adds and parameters."""
+        return self.macs(rank) < self.site.macs and self.params(rank) < self.site.params
+
+    @functools.cached_property
     def break_even(self) -> int:
-        """The largest rank that saves both multiply-adds and parameters; 0 where none does."""
-        macs, params = self._unit
-        return min((self.site.macs - 1) // macs, (self.site.params - 1) // params)
+        """The largest width that saves both multiply-adds and parameters; 0 where none does."""
+        low, high = 0, max(self.site.kernel.shape[-2:]) * self.site.kernel.shape[0] + 1
+        while self.saves(self.both(high)):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.saves(self.both(middle)) else (low, middle)
+        return low
 
-    def describe(self, rank: int) -> str:
+    def describe(self, rank: Rank) -> str:
         """The chain in a few words: "3×1 and 1×3, rank 24"."""
         if self.kind == "separable":
             return f"depthwise and 1×1, multiplier {rank}"
         if self.site.is_dense:
             return f"rank {rank}"
-        first, second = (layer.kernel_size for layer in self.layers(1))
-        return f"{first[0]}×{first[1]} and {second[0]}×{second[1]}, rank {rank}"
+        windows = [times(layer.kernel_size) for layer in self.layers(self.both(1))]
+        if self.kind == "tucker":
+            return f"{', '.join(windows)}, ranks {rank[0]} and {rank[1]}"
+        return f"{' and '.join(windows)}, rank {rank}"
 
     def new(
         self,
-        rank: int,
+        rank: Rank,
         kernels: Sequence[np.ndarray] | None,
         *,
         offset: np.ndarray | None = None,
@@ -110,6 +129,17 @@ def basis(site: Site) -> Chain:
         return first, second
 
     return Chain("basis", site, layers)
+
+
+def tucker(site: Site) -> Chain:
+    """To fewer channels, the whole kernel between them, and back: Kim et al. 2015 (arXiv 1511.06530)."""
+
+    def layers(rank: tuple[int, int], mid_activation: Any = None) -> tuple[keras.Layer, ...]:
+        reduced = _first(site, "reduce", mid_activation, filters=rank[0], **_one_by_one(site))
+        core = _first(site, "core", mid_activation, filters=rank[1])
+        return reduced, core, _pointwise(site)
+
+    return Chain("tucker", site, layers)
 
 
 def spatial(site: Site) -> Chain:
@@ -169,9 +199,20 @@ def _last(site: Site, **changes: Any) -> keras.Layer:
 
 
 def _pointwise(site: Site) -> keras.Layer:
-    return _last(
-        site, kernel_size=(1, 1), strides=(1, 1), dilation_rate=(1, 1), padding="valid"
-    )  # fmt: skip
+    return _last(site, **_one_by_one(site))
+
+
+def _one_by_one(site: Site) -> dict[str, Any]:
+    """What makes a convolution like that of the site a 1×1 one."""
+    one = (1,) * (site.kernel.ndim - 2)
+    return {"kernel_size": one, "strides": one, "dilation_rate": one, "padding": "valid"}
+
+
+def _weighted(units: Sequence[int], rank: Rank) -> int:
+    """A cost at a rank, from that of each layer at rank 1: it grows with the widths on both sides."""
+    first, last = rank if isinstance(rank, tuple) else (rank, None)
+    scales = (first, first) if last is None else (first, first * last, last)
+    return sum(unit * scale for unit, scale in zip(units, scales, strict=True))
 
 
 def _like(site: Site, **changes: Any) -> keras.Layer:

@@ -7,53 +7,79 @@ How it is written decides what the two layers are:
     spatial   (kh·cin) × (kw·cout)      kh×1 conv to `rank` channels, then 1×kw     Jaderberg 2014
     separable (kh·kw) × cout, per cin   depthwise kh×kw, then 1×1                   Chollet 2017
 
-A Dense kernel is the channel case of a 1×1 convolution. By Eckart and Young (1936) cutting the singular
-value decomposition after `rank` terms is the best approximation there is, and its squared error is
-the sum of the squared singular values that were cut off.
+A Dense kernel is the channel case of a 1×1 convolution; Tucker's core between two 1×1 convolutions has a
+file of its own. By Eckart and Young (1936) cutting the singular value decomposition after `rank` terms
+is the best approximation there is, and its squared error is the sum of the squared singular values
+that were cut off.
 
 All of it computes in float64 and returns float32: in float32 the round-off of a decomposition at
 full rank would be as large as that of the network itself.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
+from tfeffi.compress.evbmf import evbmf_rank
 
-@dataclasses.dataclass(frozen=True)
-class LowRank:
-    """A matrix (n, m), ready to be cut to any rank.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranked:
+    """A matrix (n, m) that can be cut to any rank, and what each rank holds.
 
     Attributes:
-        energies: the squared singular values, descending.
+        energies: what each further term adds to what is kept.
         matrix: the matrix W, float64.
-        basis: (m, full rank) with orthonormal columns V: the cut is W V Vᵀ.
-        means: (m,) the mean response to the calibration data, or None without them.
     """
 
     energies: np.ndarray
     matrix: np.ndarray
-    basis: np.ndarray
-    means: np.ndarray | None = None
 
     @property
     def full_rank(self) -> int:
         """The largest rank there is, at which nothing is lost."""
         return min(self.matrix.shape)
 
+    @functools.cached_property
+    def total(self) -> float:
+        """All the energy there is."""
+        return float(self.energies.sum())
+
     def retained(self, rank: int) -> float:
         """The share of the energy that the first `rank` terms hold, in [0, 1]."""
-        total = self.energies.sum()
-        return float(self.energies[:rank].sum() / total) if total > 0 else 1.0
+        return float(self.energies[:rank].sum() / self.total) if self.total > 0 else 1.0
+
+    def kept(self, rank: int) -> float:
+        """The share of the energy that the factors at this rank keep, as they are made."""
+        return self.retained(rank)
 
     def rank_for(self, energy: float) -> int:
         """The smallest rank that holds this share of the energy; at least 1."""
-        total = self.energies.sum()
-        if total == 0:
+        if self.total == 0:
             return 1
         # Adding up squares of very different size is exact to about 1e-15 of the sum, no better.
-        enough = np.cumsum(self.energies) >= (energy - 1e-14) * total
+        enough = np.cumsum(self.energies) >= (energy - 1e-14) * self.total
         return int(np.argmax(enough)) + 1 if enough.any() else self.full_rank
+
+    def signal_rank(self) -> int:
+        """How many terms of the matrix stand out from noise; 0 if none does."""
+        return evbmf_rank(self.matrix)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LowRank(Ranked):
+    """A matrix (n, m) with its best approximation of any rank.
+
+    Attributes:
+        energies: the squared singular values, descending; of the responses, where it was
+            decomposed by these.
+        basis: (m, full rank) with orthonormal columns V: the cut is W V Vᵀ.
+        means: (m,) the mean response to the calibration data, or None without them.
+    """
+
+    basis: np.ndarray
+    means: np.ndarray | None = None
 
     def cut(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """The two factors O (n, rank) and P (rank, m), W ≈ O P, of equal norm term by term.
@@ -62,9 +88,7 @@ class LowRank:
         """
         basis = self.basis[:, :rank]
         left = self.matrix @ basis
-        share = np.sqrt(np.linalg.norm(left, axis=0))
-        share[share == 0] = 1.0
-        return _float32(left / share), _float32(share[:, None] * basis.T)
+        return balanced(left, basis.T)
 
     def offset(self, rank: int) -> np.ndarray | None:
         """What a bias gains so that the mean response to the data stays what it was; None: nothing."""
@@ -72,6 +96,15 @@ class LowRank:
             return None
         basis = self.basis[:, :rank]
         return _float32(self.means - basis @ (basis.T @ self.means))
+
+
+def balanced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factors (n, rank) and (rank, m) with the same product, of equal norm term by term, float32."""
+    norms = np.linalg.norm(left, axis=0), np.linalg.norm(right, axis=1)
+    real = (norms[0] > 0) & (norms[1] > 0)
+    share = np.sqrt(np.divide(norms[0], norms[1], out=np.ones_like(norms[0]), where=real))
+    share[~real] = 1.0
+    return _float32(left / share), _float32(share[:, None] * right)
 
 
 def low_rank(matrix: np.ndarray) -> LowRank:

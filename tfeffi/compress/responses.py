@@ -1,12 +1,12 @@
 """What layers answer to calibration data: the second moments that data-aware factorization needs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from tfeffi.compress.prune.activity import batches
+from tfeffi.compress.prune.batches import batches
 from tfeffi.compress.sites import Site
 from tfeffi.errors import BadInput
 from tfeffi.surgery.forward import Forward
@@ -17,7 +17,8 @@ ROWS = 1 << 16  # responses held in float64 at once, per layer
 
 @dataclasses.dataclass(eq=False)
 class Moments:
-    """Sums over the responses y = xW of a layer without its bias, at every example and position."""
+    """Sums over vectors: a layer's responses y = xW without its bias, or the patches x it reads, at
+    every example and position."""
 
     count: int
     total: np.ndarray
@@ -36,6 +37,11 @@ class Moments:
             self.products += block.T @ block
         self.count += len(rows)
 
+    def through(self, matrix: np.ndarray) -> "Moments":
+        """Of patches: the moments of the responses that a kernel (width, outputs) gives."""
+        matrix = np.asarray(matrix, np.float64)
+        return Moments(self.count, self.total @ matrix, matrix.T @ self.products @ matrix)
+
     @property
     def mean(self) -> np.ndarray:
         """ȳ, (width,)."""
@@ -52,7 +58,9 @@ class Moments:
         return self.raw - np.outer(self.mean, self.mean)
 
 
-def measure(graph: Graph, sites: Sequence[Site], data) -> dict[str, Moments]:
+def measure(
+    graph: Graph, sites: Sequence[Site], data, patches: Collection[str] = ()
+) -> dict[str, Moments]:
     """Runs the model over the data and sums up the responses of each layer.
 
     Args:
@@ -61,6 +69,7 @@ def measure(graph: Graph, sites: Sequence[Site], data) -> dict[str, Moments]:
         data: a tf.data.Dataset of batches (inputs, or inputs and labels), an array of inputs, a
             list or a dict of arrays for several inputs, or `tfeffi.data.Images`. A few hundred
             images are enough.
+        patches: the paths of Conv2D layers whose patches (kh·kw·cin) are wanted, not responses.
 
     Returns:
         The moments of each layer, by path.
@@ -76,9 +85,15 @@ def measure(graph: Graph, sites: Sequence[Site], data) -> dict[str, Moments]:
     @tf.function(input_signature=[signature], autograph=False)
     def respond(inputs):
         values = iter(forward(inputs))
-        return [_linear(site, next(values)) for site in sites for _ in site.calls]
+        wanted = [_patches if site.path in patches else _linear for site in sites]
+        pairs = zip(sites, wanted, strict=True)
+        return [answer(site, next(values)) for site, answer in pairs for _ in site.calls]
 
-    moments = {site.path: Moments.zeros(site.kernel.shape[-1]) for site in sites}
+    def width(site: Site) -> int:
+        size = site.kernel.shape[-1]
+        return site.kernel.size // size if site.path in patches else size
+
+    moments = {site.path: Moments.zeros(width(site)) for site in sites}
     paths = [site.path for site in sites for _ in site.calls]
     for inputs in batches(model, data, "factorize"):
         for path, answer in zip(paths, respond(inputs), strict=True):
@@ -95,9 +110,24 @@ def _linear(site: Site, inputs: tf.Tensor) -> tf.Tensor:
     inputs, kernel = tf.cast(inputs, tf.float32), tf.constant(site.kernel)
     if site.is_dense:
         return tf.tensordot(inputs, kernel, 1)
+    layer, padding = site.layer, site.layer.padding.upper()
+    inputs = _channels_last(layer, inputs)
+    if padding == "CAUSAL":
+        before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+        inputs, padding = tf.pad(inputs, [(0, 0), (before, 0), (0, 0)]), "VALID"
+    return tf.nn.convolution(inputs, kernel, layer.strides, padding, dilations=layer.dilation_rate)
+
+
+def _patches(site: Site, inputs: tf.Tensor) -> tf.Tensor:
+    """What a Conv2D reads at each position, (..., kh·kw·cin), in float32."""
     layer = site.layer
-    if layer.data_format == "channels_first":
-        inputs = tf.transpose(inputs, (0, 2, 3, 1))
-    return tf.nn.conv2d(
-        inputs, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate
-    )
+    sizes = [(1, *pair, 1) for pair in (layer.kernel_size, layer.strides, layer.dilation_rate)]
+    inputs = _channels_last(layer, tf.cast(inputs, tf.float32))
+    return tf.image.extract_patches(inputs, *sizes, layer.padding.upper())
+
+
+def _channels_last(layer, inputs: tf.Tensor) -> tf.Tensor:
+    if layer.data_format != "channels_first":
+        return inputs
+    rank = len(inputs.shape)
+    return tf.transpose(inputs, (0, *range(2, rank), 1))

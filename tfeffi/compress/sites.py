@@ -14,7 +14,7 @@ from tfeffi.surgery.graph import Call, Graph
 Shape = tuple[int | None, ...]
 
 _OTHER_KERNELS = (
-    "Conv1D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "EinsumDense",
+    "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "EinsumDense",
     "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D",
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ class Site:
 
     Attributes:
         path: its name, after those of the nested models it is in.
-        layer: a built Conv2D or Dense.
+        layer: a built Conv1D, Conv2D, Conv3D or Dense.
         calls: where it is used; a shared layer has several.
         shapes: (input shape, output shape) of each call, batch first.
         kernel: its kernel, float32.
@@ -51,6 +51,11 @@ class Site:
         return isinstance(self.layer, keras.layers.Dense)
 
     @property
+    def is_pointwise(self) -> bool:
+        """Whether it mixes channels alone: a Dense layer or a 1×1 convolution."""
+        return all(size == 1 for size in self.kernel.shape[:-2])
+
+    @property
     def bias(self) -> np.ndarray | None:
         """Its bias, float32, or None."""
         return keras.ops.convert_to_numpy(self.layer.bias) if self.layer.use_bias else None
@@ -72,9 +77,14 @@ def describe(layer: keras.Layer, shape: Sequence[int]) -> str:
     """A kernel in a few words, with the stride where there is one."""
     if len(shape) == 2:
         return f"{shape[0]} → {shape[1]}"
-    text = f"{shape[0]}×{shape[1]}, {shape[2]} → {shape[3]}"
+    text = f"{times(shape[:-2])}, {shape[-2]} → {shape[-1]}"
     strides = tuple(layer.strides)
-    return text if strides == (1, 1) else f"{text}, stride {strides[0]}×{strides[1]}"
+    return text if set(strides) == {1} else f"{text}, stride {times(strides)}"
+
+
+def times(sizes: Sequence[int]) -> str:
+    """The sizes of a window: "3×3"."""
+    return "×".join(map(str, sizes))
 
 
 def find(
@@ -86,7 +96,7 @@ def find(
         graph: the model, read.
         ignore: names of layers to leave alone; of a nested model: all of its layers.
         who: the name of the function, for its messages.
-        kinds: "Conv2D", "Dense" or both.
+        kinds: the classes of layers that can be met: some of "Conv1D", "Conv2D", "Conv3D", "Dense".
 
     Raises:
         BadInput: `ignore` names a layer that is not in the model, or weights are not finite.
@@ -98,10 +108,10 @@ def find(
         calls.setdefault(call.layer.path, []).append(call)
     sites, skipped = [], []
     for path, layer in graph.layers.items():
-        if layer.kind not in kinds and not ("Conv2D" in kinds and layer.kind in _OTHER_KERNELS):
+        if layer.kind not in kinds and layer.kind not in _OTHER_KERNELS:
             continue
         shapes = tuple((_shape(graph, c.inputs), _shape(graph, c.outputs)) for c in calls[path])
-        why = "is in ignore" if path in ignored else _obstacle(graph, layer, shapes)
+        why = "is in ignore" if path in ignored else _obstacle(graph, layer, shapes, kinds)
         if why:
             skipped.append(Skipped(path, why))
         else:
@@ -142,12 +152,13 @@ def _shape(graph: Graph, tensors: Sequence[int]) -> Shape:
     return (None,) if shape is None else (1, *shape[1:])
 
 
-def _obstacle(graph: Graph, layer, shapes) -> str | None:
+def _obstacle(graph: Graph, layer, shapes, kinds: Sequence[str]) -> str | None:
     """Why this layer cannot be written as others, or None."""
     live = layer.live
-    if layer.kind not in ("Conv2D", "Dense"):
+    if layer.kind not in kinds:
         cheap = "Depthwise" in layer.kind or "Separable" in layer.kind
-        return "is separable already" if cheap else f"is a {layer.kind}; Conv2D and Dense are met"
+        met = " and ".join([", ".join(kinds[:-1]), kinds[-1]]) if len(kinds) > 1 else kinds[0]
+        return "is separable already" if cheap else f"is a {layer.kind}; only {met} are met"
     if getattr(live, "groups", 1) > 1:
         return f"is grouped ({live.groups} groups); only full kernels are met"
     if getattr(live, "lora_enabled", False) or getattr(live, "quantization_mode", None):

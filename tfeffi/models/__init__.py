@@ -16,7 +16,7 @@ from tfeffi.models.saved import load
 
 __all__ = ["build", "load", "names"]
 
-_PARTS = ("arguments", "blocks", "saved")  # no architectures
+_PARTS = ("arguments", "blocks", "foreign", "saved")  # no architectures
 
 
 def names() -> tuple[str, ...]:

@@ -79,21 +79,29 @@ def depthwise(
     return layers.ReLU(max_value, name=f"{name}_depthwise_relu")(x)
 
 
-def residual(x: Any, filters: int, *, name: str, stride: int = 1) -> Any:
+def residual(x: Any, filters: int, *, name: str, stride: int = 1, shortcut: bool = True) -> Any:
     """Two 3×3 convolutions and a shortcut, a 1×1 convolution where the shape changes (option B).
 
     Args:
         filters: output channels.
+        shortcut: False leaves it out: the plain block that the paper compares with.
 
     Source: He et al. 2015, arXiv 1512.03385, figure 2 and section 3.3.
     """
     y = convolution(x, filters, 3, stride=stride, name=name, number=1)
     y = convolution(y, filters, 3, name=name, number=2, relu=False)
-    return _joined(_shortcut(x, filters, stride, name), y, name)
+    return _joined(_shortcut(x, filters, stride, name) if shortcut else None, y, name)
 
 
 def bottleneck(
-    x: Any, filters: int, *, name: str, stride: int = 1, expansion: int = 4, stride_in: str = "3x3"
+    x: Any,
+    filters: int,
+    *,
+    name: str,
+    stride: int = 1,
+    expansion: int = 4,
+    stride_in: str = "3x3",
+    shortcut: bool = True,
 ) -> Any:
     """1×1 down to `filters`, 3×3, 1×1 up to `expansion` times as many, and a shortcut.
 
@@ -101,6 +109,7 @@ def bottleneck(
         filters: of the inner convolutions; the output has `expansion * filters` channels.
         stride_in: the convolution that strides: "1x1", the first, as in the paper, or "3x3", 6 %
             more MACs in ResNet-50 and a little more accurate ("v1.5").
+        shortcut: False leaves it out.
 
     Source: He et al. 2015, arXiv 1512.03385, figure 5.
     """
@@ -108,11 +117,12 @@ def bottleneck(
     y = convolution(x, filters, 1, stride=first, name=name, number=1)
     y = convolution(y, filters, 3, stride=second, name=name, number=2)
     y = convolution(y, expansion * filters, 1, name=name, number=3, relu=False)
-    return _joined(_shortcut(x, expansion * filters, stride, name), y, name)
+    wide = _shortcut(x, expansion * filters, stride, name) if shortcut else None
+    return _joined(wide, y, name)
 
 
 def inverted_residual(
-    x: Any, filters: int, *, name: str, stride: int = 1, expansion: int = 6
+    x: Any, filters: int, *, name: str, stride: int = 1, expansion: int = 6, shortcut: bool = True
 ) -> Any:
     """1×1 up to `expansion` times the input's channels, 3×3 depthwise, linear 1×1 down.
 
@@ -121,6 +131,7 @@ def inverted_residual(
     Args:
         filters: output channels.
         expansion: 1 leaves the first convolution out.
+        shortcut: False never adds the input.
 
     Source: Sandler et al. 2018, arXiv 1801.04381, table 1.
     """
@@ -130,12 +141,12 @@ def inverted_residual(
         y = convolution(y, expansion * channels, 1, name=f"{name}_expand", max_value=6.0)
     y = depthwise(y, 3, stride=stride, name=name, max_value=6.0)
     y = convolution(y, filters, 1, name=f"{name}_project", relu=False)
-    if stride == 1 and channels == filters:
+    if shortcut and stride == 1 and channels == filters:
         y = layers.Add(name=f"{name}_add")([x, y])
     return y
 
 
-def inception(x: Any, filters: int, *, name: str, stride: int = 1) -> Any:
+def inception(x: Any, filters: int, *, name: str, stride: int = 1, shortcut: bool = False) -> Any:
     """Four branches side by side: 1×1 | 1×1, 3×3 | 1×1, 5×5 | max pooling, 1×1.
 
     They share the output in the proportions 2 : 4 : 1 : 1 of GoogLeNet's block 3a; the inner 1×1
@@ -143,6 +154,8 @@ def inception(x: Any, filters: int, *, name: str, stride: int = 1) -> Any:
 
     Args:
         filters: output channels, at least 4.
+        shortcut: mix the branches by a linear 1×1 convolution and add the input, as Inception-ResNet
+            does (Szegedy et al. 2016, arXiv 1602.07261, figure 10).
 
     Source: Szegedy et al. 2014, arXiv 1409.4842, figure 2b and table 1; with batch normalization.
 
@@ -162,7 +175,11 @@ def inception(x: Any, filters: int, *, name: str, stride: int = 1) -> Any:
         branches.append(convolution(y, outer, size, stride=stride, name=f"{name}_{label}"))
     y = layers.MaxPooling2D(3, strides=stride, padding="same", name=f"{name}_pool")(x)
     branches.append(convolution(y, pooled, 1, name=f"{name}_pool"))
-    return layers.Concatenate(name=f"{name}_concat")(branches)
+    y = layers.Concatenate(name=f"{name}_concat")(branches)
+    if not shortcut:
+        return y
+    y = convolution(y, filters, 1, name=f"{name}_mix", relu=False)
+    return _joined(_shortcut(x, filters, stride, name), y, name)
 
 
 def separable(x: Any, filters: int, *, name: str, stride: int = 1, kernel_size: Size = 3) -> Any:
@@ -228,8 +245,9 @@ def _shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
     return convolution(x, filters, 1, stride=stride, name=f"{name}_shortcut", relu=False)
 
 
-def _joined(shortcut: Any, y: Any, name: str) -> Any:
-    y = layers.Add(name=f"{name}_add")([shortcut, y])
+def _joined(shortcut: Any | None, y: Any, name: str) -> Any:
+    if shortcut is not None:
+        y = layers.Add(name=f"{name}_add")([shortcut, y])
     return layers.ReLU(name=f"{name}_relu")(y)
 
 

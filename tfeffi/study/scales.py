@@ -56,7 +56,7 @@ def scale(
     low, high = min(values), max(values)
     if log is None:
         log = low > 0 and high / low >= LOG_FROM
-    if low == high:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # the same, but for rounding
         spread = abs(low) * 0.1 or 1.0
         low, high, log = low - spread, high + spread, False
     elif log:

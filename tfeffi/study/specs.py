@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfeffi.compress import by_name
-from tfeffi.compress.budget import KINDS, Budget
+from tfeffi.compress.budget import ARGUMENTS, Budget
 from tfeffi.errors import BadInput, near
 from tfeffi.export.exporter import QUANTIZE, export
 from tfeffi.train.settings import Settings
@@ -16,7 +16,7 @@ from tfeffi.train.settings import Settings
 BASELINE = "baseline"
 KEYS = ("base", "compress", "finetune", "export")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-_IMAGES = {"data", "calibration", "check_with"}  # arguments that no config can give
+_IMAGES = {"data", "calibration", "check_with", "finetune"}  # arguments that no config can give
 
 
 def check(config: Mapping[str, Any]) -> list[str]:
@@ -87,6 +87,11 @@ def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> 
         raise BadInput(f'{where}: no base "{base}"; {near(str(base), [BASELINE, *variants])}')
     if "compress" in spec:
         _check_compress(f"{where}.compress", spec["compress"])
+        iterations = spec["compress"].get("iterations", 1)
+        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+            raise BadInput(f"{where}.compress: iterations={iterations!r} must be from 1 on, whole")
+        if iterations > 1 and "finetune" not in spec:
+            raise BadInput(f"{where}.compress: iterations={iterations} need {where}.finetune")
     if "finetune" in spec:
         finetune = _mapping(f"{where}.finetune", spec["finetune"])
         _settings(f"{where}.finetune", {**train, **finetune})
@@ -108,8 +113,9 @@ def _check_compress(where: str, spec: Any) -> None:
     if spec.get("budget") is not None:
         budget = _mapping(f"{where}.budget", spec["budget"])
         for key in budget:
-            if key not in KINDS:
-                raise BadInput(f'{where}.budget: unknown key "{key}"; {near(str(key), KINDS)}')
+            if key not in ARGUMENTS:
+                hint = near(str(key), ARGUMENTS)
+                raise BadInput(f'{where}.budget: unknown key "{key}"; {hint}')
         try:
             Budget(**budget)
         except BadInput as error:

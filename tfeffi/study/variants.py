@@ -2,7 +2,8 @@
 
     config.variants.NAME
         base       the variant it starts from; the trained model itself if absent
-        compress   {"method": "prune" | "factorize" | ..., "budget": {"macs": 0.3}, ...}
+        compress   {"method": "prune" | "factorize" | ..., "budget": {"macs": 0.3}, ...};
+                   {"method": "prune", "iterations": 3, ...} prunes in steps and fine-tunes after each
         finetune   what differs from config.train
         export     {"quantize": "int8", ...}, the arguments of tfeffi.export
 
@@ -27,7 +28,7 @@ from tfeffi.compress import by_name
 from tfeffi.compress.budget import Budget
 from tfeffi.errors import BadInput
 from tfeffi.export import export
-from tfeffi.study import specs
+from tfeffi.study import latencies, specs
 from tfeffi.study.results import Result, ResultError
 from tfeffi.study.specs import BASELINE, KEYS
 from tfeffi.train import evaluate, experiment, fit
@@ -130,9 +131,10 @@ class _Study:
         if not record.exists():
             keras_file, seconds = base.keras_file, base.train_seconds
             if "compress" in spec:
-                keras_file = self._compressed(folder, spec["compress"], base.keras_file)
+                keras_file, more = self._compressed(folder, spec, base.keras_file, verbose)
+                seconds += more
             if "finetune" in spec:
-                seconds += self._finetuned(folder, spec["finetune"], keras_file, verbose)
+                seconds += self._finetuned(folder, spec, keras_file, verbose)
                 keras_file = folder / "model.keras"
             files.write_json(record, self._exported(folder, spec, keras_file, seconds))
         kept, path = json.loads(record.read_text()), folder / "model.tflite"
@@ -145,31 +147,49 @@ class _Study:
             kept["row"]["train_seconds_mean"], kept["row"],
         )  # fmt: skip
 
-    def _compressed(self, folder, spec, base) -> pathlib.Path:
-        """The model after compression, `compressed.keras`, with the report beside it."""
-        path, arguments = folder / "compressed.keras", dict(spec)
+    def _compressed(self, folder, spec, base, verbose) -> tuple[pathlib.Path, float]:
+        """The model after compression, `compressed.keras`, with the report beside it.
+
+        Also the seconds of the training between the steps, if there are several; that after the
+        last one is the variant's own.
+        """
+        path, arguments, seconds = folder / "compressed.keras", dict(spec["compress"]), [0.0]
         if path.exists():
-            return path
+            return path, json.loads((folder / "report.json").read_text()).get("train_seconds", 0.0)
         if "budget" in arguments:
             arguments["budget"] = Budget(**arguments["budget"])
         if "data" in by_name.takes(arguments["method"]):
             arguments["data"] = self.splits.train.take(DATA_IMAGES)
+        if (iterations := arguments.get("iterations", 1)) > 1:
+            steps = iter(range(1, iterations))
+
+            def tune(model):
+                if (step := next(steps, None)) is None:
+                    return model
+                trained = self._fit(folder / f"step_{step}", spec["finetune"], model, verbose)
+                seconds[0] += trained.train_seconds
+                return trained.model
+
+            arguments["finetune"] = tune
         small, report = by_name.compress(models.load(base), **arguments)
         self.console.print(report.table(), highlight=False, soft_wrap=True)
-        files.write_json(folder / "report.json", report.to_json())
+        files.write_json(folder / "report.json", {**report.to_json(), "train_seconds": seconds[0]})
         with files.replacing(path) as temporary:
             small.save(temporary)
-        return path
+        return path, seconds[0]
 
     def _finetuned(self, folder, spec, keras_file, verbose) -> float:
+        held = by_name.holding(spec.get("compress", {}).get("method"))
+        model = models.load(keras_file)
+        return self._fit(folder, spec["finetune"], model, verbose, held).train_seconds
+
+    def _fit(self, folder, spec, model, verbose, methods=()):
         values = {**self.config["train"], **spec, "seed": self.config["seed"]}
-        settings = Settings.from_mapping(values)
-        splits = self.splits
-        trained = fit(
-            models.load(keras_file), splits.train, splits.validation, settings, workdir=folder,
+        splits, settings = self.splits, Settings.from_mapping(values)
+        return fit(
+            model, splits.train, splits.validation, settings, methods=methods, workdir=folder,
             verbose=verbose,
         )  # fmt: skip
-        return trained.train_seconds
 
     def _exported(self, folder, spec, keras_file, seconds) -> dict[str, Any]:
         """Exports, measures accuracies and sizes; the variant's record."""
@@ -204,10 +224,10 @@ class _Study:
             return kept
         self.say(f"measure the latency of {len(made)} variants, interleaved")
         started = time.perf_counter()
-        latencies = bench.compare([m.tflite_file for m in made.values()])
+        compared = bench.compare([m.tflite_file for m in made.values()])
         result = Result.new(self.config["name"])
-        for (name, variant), latency in zip(made.items(), latencies.rows, strict=True):
-            result.add_row(name=name, **variant.row, **_timing(latency), ratio_to=first)
+        for (name, variant), latency in zip(made.items(), compared.rows, strict=True):
+            result.add_row(name=name, **variant.row, **latencies.columns(latency, first))
         result.write(path)
         self.console.print(f"measured in {time.perf_counter() - started:.0f} s")
         return result
@@ -224,14 +244,3 @@ class _Study:
         if all("p50_ms" in row and m.row.items() <= row.items() for row, m in rows):
             return kept
         return None
-
-
-def _timing(latency: bench.Latency) -> dict[str, Any]:
-    """What a row says of its latency; the low and high of its speedup are single rounds'."""
-    keys = ("device", "threads", "p50_ms", "p90_ms", "runs")
-    timing = {key: getattr(latency, key) for key in keys}
-    if latency.ratio is not None:  # a file alone has none
-        timing["speedup"] = 1 / latency.ratio
-        timing["speedup_low"] = 1 / latency.ratio_high
-        timing["speedup_high"] = 1 / latency.ratio_low
-    return timing

@@ -9,11 +9,13 @@ lines (`register`).
 """
 
 from tfeffi.surgery.coupling import Coupling, Group, Plan, groups
+from tfeffi.surgery.deepening import deepen
 from tfeffi.surgery.rebuild import apply, reindex
 from tfeffi.surgery.replacing import New, replace
 from tfeffi.surgery.rules import register
 from tfeffi.surgery.rules.base import Cut, Edit, Rule, Site, cut, cuts
 from tfeffi.surgery.slices import Slices
+from tfeffi.surgery.widening import widen
 
 __all__ = [
     "Coupling",
@@ -28,8 +30,10 @@ __all__ = [
     "apply",
     "cut",
     "cuts",
+    "deepen",
     "groups",
     "register",
     "reindex",
     "replace",
+    "widen",
 ]

@@ -47,9 +47,15 @@ class Tensor:
 
 
 class Labels:
-    """Where the rules write while a model is labelled."""
+    """Where the rules write while a model is labelled.
 
-    def __init__(self):
+    Args:
+        inexact: whether channels may go although a layer takes statistics over them.
+    """
+
+    def __init__(self, *, inexact: bool = False):
+        self.inexact = inexact
+        self.mixing: dict[str, str] = {}  # by the path of a layer: why surgery on it is not exact
         self._count = 0
         self._ties: list[tuple[np.ndarray, np.ndarray]] = []
         self._pins: list[tuple[np.ndarray, str]] = []
@@ -71,6 +77,18 @@ class Labels:
         if channels is not None:
             labels = channels.labels if isinstance(channels, Channels) else channels
             self._pins.append((np.asarray(labels).ravel(), reason))
+
+    def mixes(self, path: str, channels: Channels, reason: str) -> bool:
+        """A layer takes statistics over channels: pins them, or notes that surgery is inexact.
+
+        Returns:
+            Whether the channels may go all the same.
+        """
+        if self.inexact:
+            self.mixing.setdefault(path, reason)
+        else:
+            self.pin(channels, reason)
+        return self.inexact
 
     def along(self, tensor: Tensor, axis: int, reason: str) -> Channels | None:
         """The channels of a tensor along `axis`; on another axis they are pinned, with the reason."""

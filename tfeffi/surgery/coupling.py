@@ -15,7 +15,7 @@ import numpy as np
 
 from tfeffi.errors import BadInput
 from tfeffi.surgery.channels import Channels, Classes, Labels, Tensor
-from tfeffi.surgery.graph import Graph, read
+from tfeffi.surgery.graph import Graph, Layer, read
 from tfeffi.surgery.rules import Rule, Site, rule_for
 from tfeffi.surgery.rules.base import Edit, Index
 from tfeffi.surgery.wishes import Wish
@@ -24,6 +24,8 @@ from tfeffi.surgery.wishes import Wish
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
     """Channels that the same layers write: the unit in which widths are rounded.
+
+    Where a layer slices them, the parts are groups of their own, so that each keeps a channel.
 
     Attributes:
         size: how many channels can be kept or dropped independently of each other.
@@ -49,10 +51,13 @@ class Plan:
     Attributes:
         edits: by the layer's path, for the layers that change.
         routes: by tensor, the old positions kept along its labelled axis.
+        inexact: (layer, reason) of each layer that mixes channels of which some go, so that the
+            result is not what the masked model computes; empty unless asked for.
     """
 
     edits: Mapping[str, Edit]
     routes: Mapping[int, Index]
+    inexact: tuple[tuple[str, str], ...] = ()
 
     def shape(self, path: str, weight: str, before: Sequence[int]) -> tuple[int, ...]:
         """The new shape of a weight."""
@@ -72,21 +77,29 @@ class Coupling:
         sites: every call with its rule, in order.
         channels: what each tensor carries.
         classes: which labels live or die together.
+        inexact: (layer, reason) of each layer that takes statistics over channels that may go all
+            the same; empty unless asked for.
     """
 
     graph: Graph
     sites: tuple[tuple[Site, Rule], ...]
     channels: tuple[Channels | None, ...]
     classes: Classes
+    inexact: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, model: keras.Model) -> "Coupling":
+    def of(cls, model: keras.Model, *, inexact: bool = False) -> "Coupling":
         """Labels a functional or Sequential model.
+
+        Args:
+            model: the model.
+            inexact: whether channels may go that layer normalization, softmax or another statistic
+                is taken over; by default they stay. The layers are then named in `inexact`.
 
         Raises:
             BadInput: the model is subclassed or not built.
         """
-        graph, labels = read(model), Labels()
+        graph, labels = read(model), Labels(inexact=inexact)
         channels: list[Channels | None] = [None] * len(graph.shapes)
         sites, first = [], {}
         for call in graph.calls:
@@ -100,7 +113,8 @@ class Coupling:
             sites.append((dataclasses.replace(site, outputs=outputs), rule))
         for tensor in graph.outputs:
             labels.pin(channels[tensor], "it is an output of the model")
-        return cls(graph, tuple(sites), tuple(channels), labels.settle())
+        noted = tuple(labels.mixing.items())
+        return cls(graph, tuple(sites), tuple(channels), labels.settle(), noted)
 
     def classes_of(self, channels: Channels | np.ndarray) -> np.ndarray:
         """The class of each position."""
@@ -127,6 +141,17 @@ class Coupling:
         return found
 
     @functools.cached_property
+    def parts(self) -> list[tuple[str, np.ndarray]]:
+        """The layers that give parts of their input's channels, and the classes of each part."""
+        return [
+            (site.layer.path, self.classes_of(tensor.channels))
+            for site, rule in self.sites
+            if rule.parts
+            for tensor in site.outputs
+            if tensor.channels is not None
+        ]
+
+    @functools.cached_property
     def reads(self) -> list[tuple[str, int, np.ndarray]]:
         """Where channels count: (layer, tensor, class of each channel), once for each tensor read."""
         return [
@@ -139,13 +164,14 @@ class Coupling:
     def groups(self) -> tuple[Group, ...]:
         """The groups, in the order of the model."""
         reasons = sorted(set(self.classes.pinned.values()))
-        count = len(self.writers) + len(reasons)
+        sets = [*self.writers.values(), *(classes for _, classes in self.parts)]
+        count = len(sets) + len(reasons)
         marks = np.random.default_rng(0).integers(1 << 62, size=count, dtype=np.uint64)
         signature = np.zeros(self.classes.count, np.uint64)
-        for mark, classes in zip(marks, self.writers.values(), strict=False):
+        for mark, classes in zip(marks, sets, strict=False):
             signature[np.unique(classes)] ^= mark
         for one, reason in self.classes.pinned.items():
-            signature[one] ^= marks[len(self.writers) + reasons.index(reason)]
+            signature[one] ^= marks[len(sets) + reasons.index(reason)]
         order: dict[int, list[int]] = {}
         written = np.unique(np.concatenate([*self.writers.values(), np.zeros(0, np.int64)]))
         for one in written.astype(np.int64):
@@ -193,25 +219,29 @@ class Coupling:
         """The plan for given positions of each writer: `index_of(path) -> positions`."""
         routes: dict[int, Index] = {}
         edits: dict[str, Edit] = {}
+        mixing, changed = dict(self.inexact), {}
         for site, rule in self.sites:
             given = [routes[tensor] for tensor in site.call.inputs]
             made = [index_of(site.layer.path)] if rule.mints else rule.route(site, given)
             routes.update(zip(site.call.outputs, made, strict=True))
             same = all(map(_whole, site.inputs, given)) and all(map(_whole, site.outputs, made))
             edit = Edit() if same else rule.edit(site, given, made)
-            if not _agree(edits.setdefault(site.layer.path, edit), edit):
+            if not same and site.layer.path in mixing:
+                changed[site.layer.path] = mixing[site.layer.path]
+            if not _agree(site.layer, edits.setdefault(site.layer.path, edit), edit):
                 raise BadInput(
                     f"reindex: the calls of {site.layer} would need different weights; "
                     "keep channels in ascending order"
                 )
-        return Plan(edits, routes)
+        return Plan(edits, routes, tuple(changed.items()))
 
 
-def groups(model: keras.Model) -> tuple[Group, ...]:
+def groups(model: keras.Model, *, inexact: bool = False) -> tuple[Group, ...]:
     """The channels of a model that can be dropped, by the layers that share them.
 
     Args:
         model: a functional or Sequential model.
+        inexact: whether channels may go that a layer takes statistics over; see `Coupling.of`.
 
     Returns:
         One group for each set of channels that the same layers make. `pinned` says why channels
@@ -224,7 +254,7 @@ def groups(model: keras.Model) -> tuple[Group, ...]:
         for group in groups(model):
             print(group.size, group.writers, group.pinned or "free")
     """
-    return Coupling.of(model).groups
+    return Coupling.of(model, inexact=inexact).groups
 
 
 def _whole(tensor: Tensor, index: Index) -> bool:
@@ -247,8 +277,19 @@ def _tie_calls(first: Site, again: Site, labels: Labels) -> None:
             labels.pin(b, reason)
 
 
-def _agree(one: Edit, other: Edit) -> bool:
-    if dict(one.config) != dict(other.config) or one.cuts.keys() != other.cuts.keys():
+def _agree(layer: Layer, one: Edit, other: Edit) -> bool:
+    if dict(one.config) != dict(other.config) or one.arguments != other.arguments:
         return False
-    pairs = [(a, b) for w in one.cuts for a, b in zip(one.cuts[w], other.cuts[w], strict=True)]
-    return all(a.axis == b.axis and np.array_equal(a.index, b.index) for a, b in pairs)
+    return _gathered(layer, one) == _gathered(layer, other)
+
+
+def _gathered(layer: Layer, edit: Edit) -> dict[tuple[str, int], list[int]]:
+    """The positions that an edit gathers, by weight and axis, where they are not all in order."""
+    found = {}
+    for weight, cuts in edit.cuts.items():
+        shape = layer.shapes.get(weight, ())
+        for cut in cuts if shape else ():
+            index = cut.index.tolist()
+            if index != list(range(shape[cut.axis])):
+                found[weight, cut.axis % len(shape)] = index
+    return found

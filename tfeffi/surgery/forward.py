@@ -1,7 +1,7 @@
 """Runs a model call by call, so that any tensor inside can be looked at, nested models included."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -30,8 +30,16 @@ class Forward:
             if layer.live is None
         }
 
-    def __call__(self, inputs: Sequence) -> list:
-        """The wanted tensors for the model's inputs, with `training=False` throughout."""
+    def __call__(self, inputs: Sequence, entering: Callable[[Call, list], list] | None = None):
+        """The wanted tensors for the model's inputs, with `training=False` throughout.
+
+        Args:
+            inputs: in the order of `model.inputs`.
+            entering: `(call, tensors) -> tensors`: what a call is given instead.
+
+        Returns:
+            The wanted tensors, a list.
+        """
         values = dict(zip(self.graph.inputs, inputs, strict=True))
         missing = set(self.wanted) - values.keys()
         for call in self.graph.calls:
@@ -41,7 +49,8 @@ class Forward:
                 if call.inputs:  # of a nested model: what it is called on
                     values[call.outputs[0]] = values[call.inputs[0]]
             else:
-                results = self._run(call, [values[tensor] for tensor in call.inputs])
+                given = [values[tensor] for tensor in call.inputs]
+                results = self._run(call, entering(call, given) if entering else given)
                 values.update(zip(call.outputs, results, strict=False))
             missing -= set(call.outputs)
         return [values[tensor] for tensor in self.wanted]

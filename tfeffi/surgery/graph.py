@@ -109,12 +109,32 @@ def config_of(model: keras.Model) -> dict[str, Any]:
         config = model.get_config()
     except NotImplementedError:
         config = {}
+        for layer in getattr(model, "operations", model.layers):
+            _check_config(layer)
     if not all(key in config for key in _FUNCTIONAL):
         raise BadInput(
             f'surgery: model "{model.name}" is subclassed ({type(model).__name__}); '
             "build it as keras.Model(inputs, outputs) or keras.Sequential"
         )
     return config
+
+
+def _check_config(layer: keras.Operation) -> None:
+    """Raises BadInput if a layer or operation does not tell its config."""
+    if isinstance(layer, keras.Model):
+        return
+    try:
+        layer.get_config()
+    except NotImplementedError:
+        if not isinstance(layer, keras.Layer):
+            raise BadInput(
+                f'surgery: operation "{layer.name}" ({type(layer).__name__}) holds an array that '
+                "its config cannot tell; give it numbers, or make it a layer of your own"
+            ) from None
+        raise BadInput(
+            f'surgery: layer "{layer.name}" ({type(layer).__name__}) does not tell its config; give '
+            "it a get_config with the arguments of its __init__"
+        ) from None
 
 
 def references(structure) -> list[list]:
@@ -129,6 +149,12 @@ def references(structure) -> list[list]:
 def is_functional(entry: dict[str, Any]) -> bool:
     """Whether the entry of a layer is a nested model whose outputs count their nodes from one."""
     return all(key in entry["config"] for key in _FUNCTIONAL)
+
+
+def holds_layers(entry: dict[str, Any]) -> bool:
+    """Whether the entry of a layer is a nested model, functional or Sequential."""
+    inside = entry["config"].get("layers")
+    return isinstance(inside, list) and all(isinstance(one, dict) for one in inside)
 
 
 @dataclasses.dataclass
@@ -158,6 +184,7 @@ class _Reader:
         self.calls: list[_OpenCall] = []
         self.shapes: list[tuple | None] = []
         self.called: dict[str, int] = {}
+        self.owners: dict[int, str] = {}  # the path of each live layer, by its identity
 
     def tensor(self, shape) -> int:
         self.shapes.append(None if shape is None else tuple(shape))
@@ -186,6 +213,12 @@ class _Reader:
 
     def add(self, layer: Layer, inputs: tuple[int, ...], arguments) -> _OpenCall:
         self.layers.setdefault(layer.path, layer)
+        first = self.owners.setdefault(id(layer.live), layer.path)
+        if first != layer.path and layer.live is not None and layer.live.weights:
+            raise BadInput(
+                f'surgery: "{first}" and "{layer.path}" are one layer, of which Keras makes two from '
+                "the config; share it within one model, or nest one model that holds it"
+            )
         index = self.called.get(layer.path, 0)
         self.called[layer.path] = index + 1
         call = _OpenCall(self.layers[layer.path], index, inputs, arguments)
@@ -221,7 +254,9 @@ class _Scope:
 
     def layer(self, entry: dict[str, Any]) -> Layer:
         name = entry["name"]
-        return Layer(self.prefix + name, _kind(entry), entry["config"], entry, self.live.get(name))
+        return Layer(
+            self.prefix + name, kind_of(entry), entry["config"], entry, self.live.get(name)
+        )
 
     def run(self) -> None:
         """Keras' own order: pass over the layers until every call has found its tensors."""
@@ -277,13 +312,15 @@ class _Scope:
         return tuple(found)
 
 
-def _kind(entry: dict[str, Any]) -> str:
+def kind_of(entry: dict[str, Any]) -> str:
+    """What a layer is, by its entry in a config; see `Layer.kind`."""
     module, name = entry.get("module") or "", entry["class_name"]
     if module.startswith("keras.src.ops"):
         return f"ops.{name}"
     if module == "keras.layers" or (module.startswith("keras.") and not entry["registered_name"]):
         return name
-    return entry.get("registered_name") or f"{module}>{name}"
+    registered = entry.get("registered_name") or ""
+    return registered if ">" in registered else f"{module or 'unregistered'}>{name}"
 
 
 def _parts(node):
@@ -315,6 +352,17 @@ def _history(tensor) -> list:
 def is_reference(value) -> bool:
     """Whether a leaf of a call's arguments stands for one of its input tensors."""
     return isinstance(value, str) and value.startswith(_REFERENCE)
+
+
+def restore(arguments, tensors):
+    """The arguments of a call as they are serialized, with `tensors` where references stood."""
+    if isinstance(arguments, dict):
+        return {key: restore(value, tensors) for key, value in arguments.items()}
+    if isinstance(arguments, (list, tuple)):
+        return [restore(value, tensors) for value in arguments]
+    return (
+        tensors[int(arguments.removeprefix(_REFERENCE))] if is_reference(arguments) else arguments
+    )
 
 
 def fill(arguments, tensors):

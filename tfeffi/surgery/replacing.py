@@ -2,15 +2,25 @@
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfeffi import derived
 from tfeffi.errors import BadInput
-from tfeffi.surgery.graph import Graph, config_of, is_functional, map_tensors, read, tensors
-from tfeffi.surgery.rebuild import custom_objects, refuse_lambdas
+from tfeffi.surgery.graph import (
+    Graph,
+    Layer,
+    config_of,
+    holds_layers,
+    is_functional,
+    map_tensors,
+    read,
+    tensors,
+)
+from tfeffi.surgery.rebuild import carry_assets, counterpart, custom_objects, keep_frozen, refuse
 from tfeffi.surgery.wishes import check_names
 
 
@@ -48,6 +58,11 @@ def replace(model: keras.Model, chains: Mapping[str, Sequence[New]]) -> keras.Mo
                                New(Dense(100, name="fc"), [p, bias])]})
     """
     graph = read(model)
+    if not isinstance(chains, Mapping):
+        raise BadInput(f"replace: expected {{layer: [New(...), ...]}}, got {chains!r:.60}")
+    for name, chain in chains.items():
+        if not isinstance(chain, Iterable):
+            raise BadInput(f'replace: "{name}": expected a list of New(...), got {chain!r:.60}')
     chains = {name: list(chain) for name, chain in chains.items()}
     check_names(graph.layers, chains)
     for name, chain in chains.items():
@@ -57,6 +72,8 @@ def replace(model: keras.Model, chains: Mapping[str, Sequence[New]]) -> keras.Mo
     made = _build(config, graph, chains)
     _check_outputs(model, made)
     _fill(graph, read(made), chains)
+    keep_frozen(graph, model, made)
+    derived.renew(made)
     return made
 
 
@@ -77,7 +94,7 @@ def _splice(config: dict[str, Any], chains: Mapping[str, list[New]], prefix: str
     for entry in config["layers"]:
         if is_functional(entry):
             _splice(entry["config"], chains, f"{prefix}{entry['name']}/")
-        elif "layers" in entry["config"]:
+        elif holds_layers(entry):
             _refuse_sequential(f"{prefix}{entry['name']}/", chains)
     here = {n.removeprefix(prefix): c for n, c in chains.items() if n.startswith(prefix)}
     for entry in list(config["layers"]):
@@ -117,7 +134,10 @@ def _splice_one(config: dict[str, Any], old: dict[str, Any], chain: list[New]) -
     for node in old["inbound_nodes"]:
         [source] = tensors([node["args"], node["kwargs"]])
         for entry in made:
-            entry["inbound_nodes"].append({"args": [source], "kwargs": {}})
+            parts = [[source], {}]
+            if entry["class_name"] == old["class_name"]:  # called alike: `training=False` stays
+                parts = map_tensors([node["args"], node["kwargs"]], lambda _, s=source: s)
+            entry["inbound_nodes"].append(dict(zip(("args", "kwargs"), parts, strict=True)))
             source = _tensor(source, [entry["name"], len(entry["inbound_nodes"]) - 1, 0])
     place = layers.index(old)
     layers[place : place + 1] = made
@@ -153,7 +173,7 @@ def _build(config: dict[str, Any], graph: Graph, chains) -> keras.Model:
     try:
         return keras.Model.from_config(config, custom_objects=known)
     except (ValueError, TypeError) as error:
-        refuse_lambdas(graph, error, but=chains)
+        refuse(graph, error, but=chains)
         first = str(error).strip().splitlines()[0]
         raise BadInput(f"replace: {sorted(chains)}: the chain does not fit: {first}") from error
 
@@ -172,26 +192,31 @@ def _fill(old: Graph, new: Graph, chains: Mapping[str, list[New]]) -> None:
     for name, chain in chains.items():
         prefix = name[: name.rfind("/") + 1]
         given.update({prefix + link.layer.name: link.weights for link in chain})
-    for path, layer in new.layers.items():
-        if layer.live is None:
-            continue
-        if path not in given:
-            if not layer.live.variables:  # nor has a Sequential model a layer for its input
-                continue
-            values = old.layers[path].live.variables
-            for source, target in zip(values, layer.live.variables, strict=True):
-                if tuple(source.shape) != tuple(target.shape):
-                    raise BadInput(
-                        f"replace: {layer} would need {source.name} of shape "
-                        f"{tuple(target.shape)} instead of {tuple(source.shape)}; the chain before "
-                        "it must give what its layer gave"
-                    )
-                target.assign(source)
-        elif given[path] is not None:
-            _set(layer, given[path])
+    for path, layer in old.layers.items():
+        if layer.live is not None and path not in chains:
+            _copy(layer, counterpart(layer, new))
+    for path, weights in given.items():
+        if weights is not None:
+            _set(new.layers[path], weights)
+
+
+def _copy(layer: Layer, twin: keras.Layer) -> None:
+    """Gives a layer that stays its values."""
+    for source, target in zip(layer.live.variables, twin.variables, strict=True):
+        if tuple(source.shape) != tuple(target.shape):
+            raise BadInput(
+                f"replace: {layer} would need {source.name} of shape {tuple(target.shape)} instead "
+                f"of {tuple(source.shape)}; the chain before it must give what its layer gave"
+            )
+        target.assign(source)
+    carry_assets(layer.live, twin)
 
 
 def _set(layer, weights: Sequence[np.ndarray]) -> None:
+    if not isinstance(weights, Sequence):
+        raise BadInput(
+            f"replace: the weights of {layer} are {weights!r:.60}; give a list of arrays"
+        )
     expected = [tuple(weight.shape) for weight in layer.live.weights]
     shapes = [tuple(np.shape(weight)) for weight in weights]
     if shapes != expected:

@@ -7,9 +7,8 @@ import keras
 import numpy as np
 
 from tfeffi.errors import BadInput
+from tfeffi.surgery import slots
 from tfeffi.surgery.rules.base import Cut
-
-_WEIGHT_LIKE = ("average",)  # slots that hold weights (EMA) share repeated channels like weights do
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,8 +64,11 @@ class Slices:
         """An optimizer for the new model that goes on where the old one stood.
 
         Momentum, second moments, averages and accumulated gradients are cut like their variables;
-        counters, the learning rate and the loss scale are copied. The next step equals that of the
-        old model with the dropped channels masked.
+        counters, the learning rate and the loss scale are copied. Where channels were dropped, the
+        next step equals that of the old model with them masked; Lamb and Muon, which scale a step
+        by the norm or the shape of a whole variable, see the smaller variable. Where channels were
+        copied, the slots are those that the new model would have if all gradients so far had been
+        its own (see `tfeffi.surgery.slots`).
 
         Args:
             optimizer: the optimizer of the old model; it is left as it is.
@@ -78,13 +80,14 @@ class Slices:
             A new optimizer, built on `model.trainable_variables` if the old one was built.
 
         Raises:
-            BadInput: a slot that has not the shape of its variable (Adafactor).
+            BadInput: a slot that has not the shape of its variable (Adafactor's rows and columns,
+                which are means over channels that go), an optimizer that its config does not make.
 
         Example:
             model, slices = reindex(model, {"conv2": [0, 2, 5]})
             optimizer = slices.apply_to(optimizer, model)
         """
-        made = make() if make else type(optimizer).from_config(optimizer.get_config())
+        made = make() if make else _again(optimizer)
         if not optimizer.built:
             return made
         made.build(model.trainable_variables)
@@ -97,26 +100,18 @@ class Slices:
             )
         for source, target, owner in zip(old, new, owners, strict=True):
             value = keras.ops.convert_to_numpy(source)
-            if owner is not None and value.ndim:
-                share = source.name.endswith(_WEIGHT_LIKE)
+            if owner is not None and value.ndim and self.cuts[owner]:
+                if value.ndim != len(model.variables[owner].shape):
+                    raise _foreign(source, optimizer)
+                power = slots.power(optimizer, source.name)
                 for cut in self.cuts[owner]:
-                    value = self._cut(source, value, cut, share)
+                    if cut.index.max() >= value.shape[cut.axis]:
+                        raise _foreign(source, optimizer)
+                    value = slots.follow(cut, value, power)
             if tuple(value.shape) != tuple(target.shape):
-                raise BadInput(
-                    f'slices: the slot "{source.path}" of {type(optimizer).__name__} does not have '
-                    "the shape of its variable; make a new optimizer instead"
-                )
+                raise _foreign(source, optimizer)
             target.assign(value)
         return made
-
-    def _cut(self, slot, value: np.ndarray, cut: Cut, share: bool) -> np.ndarray:
-        axis = cut.axis % value.ndim
-        if cut.index.max() >= value.shape[axis]:
-            raise BadInput(
-                f'slices: the slot "{slot.path}" does not have the shape of its variable; make a '
-                "new optimizer instead"
-            )
-        return cut.take(value, share=share)
 
     def _owners(self, slots, model: keras.Model) -> Iterator[int | None]:
         """For each slot, the number of the variable it belongs to, by Keras' naming of slots."""
@@ -135,6 +130,24 @@ class Slices:
             count = seen.get(slot.name, 0)
             seen[slot.name] = count + 1
             yield places[stem][count % len(places[stem])]
+
+
+def _again(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """A fresh optimizer from the config of another."""
+    try:
+        return type(optimizer).from_config(optimizer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"slices: {type(optimizer).__name__} is not made from its own config; give make=, a "
+            "function that makes it"
+        ) from error
+
+
+def _foreign(slot, optimizer: keras.optimizers.Optimizer) -> BadInput:
+    return BadInput(
+        f'slices: the slot "{slot.path}" of {type(optimizer).__name__} does not have the shape of '
+        "its variable; make a new optimizer instead"
+    )
 
 
 def _longest(name: str, stems: set[str]) -> str | None:

@@ -74,7 +74,7 @@ class Wish:
         return _ascending(self.coupling, path, classes, self.counts)
 
     def check_filled(self) -> None:
-        for path, classes in self.coupling.writers.items():
+        for path, classes in (*self.coupling.writers.items(), *self.coupling.parts):
             if not self.counts[classes].any():
                 raise BadInput(f'reindex: no channel of "{path}" would be left; keep at least one')
 
@@ -93,7 +93,9 @@ def _ascending(coupling: "Coupling", path: str, classes: np.ndarray, counts) -> 
     block: a b a b. The groups of a grouped convolution copy each by itself: a a b b.
     """
     positions = np.arange(len(classes))
-    if coupling.graph.layers[path].config.get("groups", 1) > 1:
+    config = coupling.graph.layers[path].config
+    config = config.get("layer", {}).get("config", config)  # of the layer inside a wrapper
+    if config.get("groups", 1) > 1:
         return np.repeat(positions, counts[classes])
     starts = np.flatnonzero(np.diff(classes)) + 1
     runs = np.split(positions, starts)
@@ -101,7 +103,10 @@ def _ascending(coupling: "Coupling", path: str, classes: np.ndarray, counts) -> 
 
 
 def _positions(name: str, index, size: int) -> np.ndarray:
-    found = np.asarray(index)
+    try:
+        found = np.asarray(index)
+    except ValueError:  # lists of several lengths
+        found = np.asarray(None)
     if found.size == 0:
         raise BadInput(f'reindex: no channel of "{name}" would be left; keep at least one')
     if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfeffi import files, layers
+from tfeffi import derived, files, layers
 from tfeffi.data import Images
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
@@ -133,6 +133,7 @@ def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
         setattr(run, name, value)
     for i, variable in enumerate(run.variables):
         variable.assign(stored[f"variable_{i}"])
+    derived.renew(run.model)
     if header["best"]:
         arrays = [stored[f"best_{i}"] for i in range(sum(k.startswith("best_") for k in stored))]
         run.best = Best(*header["best"], arrays)

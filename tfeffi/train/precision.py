@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfeffi import derived
+
 MIN_SCALE, MAX_SCALE = 1.0, 2.0**24
 
 
@@ -52,6 +54,7 @@ def copy_variables(source: keras.Model, target: keras.Model) -> None:
     """Assigns every variable (weights, statistics, random states) of one model to its twin."""
     for old, new in zip(source.variables, target.variables, strict=True):
         new.assign(tf.convert_to_tensor(old))
+    derived.renew(target)
 
 
 def _float32_layers(model: keras.Model) -> set[str]:

@@ -7,17 +7,17 @@ positive, and elsewhere it is what makes a channel that is never active one that
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import math
+from fractions import Fraction
 
-import keras
 import numpy as np
 import tensorflow as tf
 
+from tfeffi.compress.prune.batches import batches
+from tfeffi.compress.prune.scores import Place, Scores, normalize, reduce
 from tfeffi.errors import BadInput
 from tfeffi.surgery import Coupling
 from tfeffi.surgery.forward import Forward
-
-BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,12 +29,14 @@ class Activity:
         total: (classes,) how many activations there were.
         magnitude: (classes,) the sum of their absolute values.
         examples: how many examples were seen.
+        places: the same for each layer that reads, by its path; their sums are the above.
     """
 
     active: np.ndarray
     total: np.ndarray
     magnitude: np.ndarray
     examples: int
+    places: tuple[tuple[str, "Activity"], ...] = ()
 
     @property
     def share(self) -> np.ndarray:
@@ -45,6 +47,21 @@ class Activity:
     def mean(self) -> np.ndarray:
         """The mean absolute activation; infinite where nothing reads."""
         return np.where(self.total > 0, self.magnitude / np.maximum(self.total, 1), np.inf)
+
+    def reduced(self, quantity: str, reduction: str | None) -> np.ndarray:
+        """(classes,) the "active", "share" or "mean" of all places together, or reduced over them.
+
+        Args:
+            quantity: the name of the attribute.
+            reduction: None for the sums over all places, else see `scores.reduce`.
+        """
+        if reduction is None:
+            return np.where(self.total > 0, getattr(self, quantity), np.inf)
+        places = []
+        for path, one in self.places:
+            classes = np.flatnonzero(one.total)
+            places.append(Place(path, classes, getattr(one, quantity)[classes].astype(float)))
+        return reduce(len(self.total), places, reduction)
 
 
 def measure(coupling: Coupling, data) -> Activity:
@@ -59,12 +76,15 @@ def measure(coupling: Coupling, data) -> Activity:
         Counts for each class of channels, over the whole data.
 
     Raises:
-        BadInput: the data is empty, or of another shape than the model takes.
+        BadInput: the data is empty, or of another shape than the model takes, or activations
+            overflow on it.
 
     Source: Network Trimming (Hu et al. 2016, arXiv 1607.03250), equation 1, counted where the
     channel is read.
     """
-    reads = {tensor: classes for _, tensor, classes in coupling.reads}
+    reads: dict[int, tuple[str, np.ndarray]] = {}
+    for path, tensor, classes in coupling.reads:
+        reads.setdefault(tensor, (path, classes))  # what several layers read counts once
     axes = [coupling.channels[tensor].axis for tensor in reads]
     model = coupling.graph.model
     forward = Forward(coupling.graph, list(reads))
@@ -90,74 +110,78 @@ def measure(coupling: Coupling, data) -> Activity:
     return _by_class(coupling.classes.count, reads.values(), sums, examples)
 
 
-def batches(model: keras.Model, data, who: str) -> Iterator[list[tf.Tensor]]:
-    """The inputs of the model, batch by batch, checked and cast; `who` asks, in messages."""
-    for x in _inputs(model, data, who):
-        values = [tf.convert_to_tensor(v) for v in _flat(model, x, who)]
-        for value, expected in zip(values, model.inputs, strict=True):
-            if not _fits(value.shape, expected.shape):
-                raise BadInput(
-                    f'{who}: the data has shape {tuple(value.shape)}, input "{expected.name}" of '
-                    f"the model takes {tuple(expected.shape)}"
-                )
-        values = [tf.cast(v, i.dtype) for v, i in zip(values, model.inputs, strict=True)]
-        if len(values[0]):
-            yield values
+def activations(
+    coupling: Coupling, data, *, reduction: str | None = None, normalization: str = "none"
+) -> Scores:
+    """How often a channel is active; ranked by share, ties by mean absolute activation.
+
+    Args:
+        coupling: the labelled model, `Coupling.of(model)`.
+        data: what to measure on, see `measure`.
+        reduction: None adds the counts of all layers that read the channel; otherwise each has its
+            own count, and these are reduced, see `scores.reduce`.
+        normalization: of the shares, see `scores.normalize`. A threshold is compared with counts.
+
+    Source: Network Trimming (Hu et al. 2016, arXiv 1607.03250); Çallı 2017 counts the same.
+    """
+    found = measure(coupling, data)
+    values = found.reduced("active", reduction)
+    return _ranked(coupling, found, values, reduction, normalization)
 
 
-def _inputs(model: keras.Model, data, who: str) -> Iterable:
-    if hasattr(data, "images"):  # tfeffi.data.Images: uint8, and models take [0, 1]
-        images = data.images
-        return (_slice(images, i) / np.float32(255) for i in range(0, len(images), BATCH))
-    if isinstance(data, tf.data.Dataset):
-        return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in data)
-    if isinstance(data, dict) or (isinstance(data, (list, tuple)) and len(model.inputs) > 1):
-        arrays = [_array(one, who) for one in _flat(model, data, who)]
-        lengths = [len(one) for one in arrays]
-        if len(set(lengths)) > 1:
-            raise BadInput(f"{who}: the inputs in data have {lengths} examples; give equally many")
-        return ([_slice(a, i) for a in arrays] for i in range(0, lengths[0], BATCH))
-    array = _array(data, who)
-    return (_slice(array, i) for i in range(0, len(array), BATCH))
+def apoz(
+    coupling: Coupling, data, *, reduction: str | None = None, normalization: str = "none"
+) -> Scores:
+    """The share of activations that are not zero, 1 - APoZ (Hu et al. 2016, equation 1).
+
+    The arguments are those of `activations`.
+    """
+    found = measure(coupling, data)
+    values = found.reduced("share", reduction)
+    return _ranked(coupling, found, values, reduction, normalization)
 
 
-def _array(data, who: str) -> np.ndarray:
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise BadInput(f"{who}: data is neither a tf.data.Dataset, an array nor Images") from error
-    if array.ndim == 0 or not np.issubdtype(array.dtype, np.number):
-        raise BadInput(
-            f"{who}: data is {type(data).__name__}; give a tf.data.Dataset of batches, an array "
-            "or tfeffi.data.Images"
-        )
-    return array
+def mean_activation(
+    coupling: Coupling, data, *, reduction: str | None = None, normalization: str = "mean"
+) -> Scores:
+    """The mean absolute activation; the arguments are those of `activations`."""
+    values = measure(coupling, data).reduced("mean", reduction)
+    rank = normalize(coupling, values, normalization)
+    return Scores(values, rank, rank)
 
 
-def _slice(array, start: int):
-    return array[start : start + BATCH]
+def outliers(coupling: Coupling, data, *, reduction: str | None = None) -> Scores:
+    """How many standard deviations the count of a channel is from the mean of its layer.
+
+    `prune(model, importance="outliers", data=data)` removes the channels whose activation count is
+    below mean − 2·std of the channels that the layer still has (population std), and nothing where
+    std is zero. Another `threshold` is another multiple.
+
+    Args:
+        coupling: the labelled model.
+        data: what to measure on, see `measure`.
+        reduction: of the counts, as in `activations`.
+
+    Source: the outlier rule of Çallı 2017.
+    """
+    counts = measure(coupling, data).reduced("active", reduction)
+    found = np.full(len(counts), np.inf)
+    for group in coupling.groups:
+        finite = group.classes[np.isfinite(counts[group.classes])]
+        exact = [Fraction(float(x)) for x in counts[finite]]
+        mean = sum(exact) / max(1, len(exact))
+        squares = [(x - mean) ** 2 for x in exact]
+        variance = sum(squares) / max(1, len(exact))
+        away = [math.sqrt(s / variance) if variance else 0.0 for s in squares]
+        found[finite] = np.copysign(away, [float(x - mean) for x in exact])
+    # "below" is strict and a threshold is not: a hair above -2 stays where exactly -2 does
+    return Scores(np.nextafter(found, np.inf), found, found)
 
 
-def _flat(model: keras.Model, x, who: str) -> list:
-    """The inputs as a list, in the order of `model.inputs`."""
-    if isinstance(x, dict):
-        names = [tensor.name for tensor in model.inputs]
-        keys = getattr(model, "input", None)
-        if isinstance(keys, dict) and len(keys) == len(names):
-            names = sorted(keys)  # as Keras flattens it; a key need not be the tensor's name
-        if set(names) - set(x):
-            raise BadInput(f"{who}: the data has inputs {sorted(x)}, the model takes {names}")
-        return [x[name] for name in names]
-    values = list(x) if isinstance(x, (list, tuple)) else [x]
-    if len(values) != len(model.inputs):
-        raise BadInput(f"{who}: the data has {len(values)} inputs, the model {len(model.inputs)}")
-    return values
-
-
-def _fits(shape, expected) -> bool:
-    return len(shape) == len(expected) and all(
-        want in (None, got) for got, want in zip(shape[1:], expected[1:], strict=True)
-    )
+def _ranked(coupling: Coupling, found: Activity, values, reduction, normalization) -> Scores:
+    rank = normalize(coupling, found.reduced("share", reduction), normalization)
+    ties = normalize(coupling, found.reduced("mean", reduction), "mean")
+    return Scores(values, rank, ties)
 
 
 def _add(one, other):
@@ -165,9 +189,21 @@ def _add(one, other):
 
 
 def _by_class(count: int, reads, sums, examples: int) -> Activity:
-    active, total, magnitude = np.zeros(count), np.zeros(count), np.zeros(count)
-    for classes, (nonzero, absolute, size) in zip(reads, sums, strict=True):
-        np.add.at(active, classes, nonzero)
-        np.add.at(magnitude, classes, absolute)
-        np.add.at(total, classes, float(size) / len(classes))
-    return Activity(active.astype(np.int64), np.rint(total).astype(np.int64), magnitude, examples)
+    places = []
+    for (path, classes), (nonzero, absolute, size) in zip(reads, sums, strict=True):
+        if not np.isfinite(absolute).all():
+            raise BadInput(f'prune: what layer "{path}" reads is not finite on this data')
+        sizes = np.full(len(classes), size / len(classes))
+        active, total, magnitude = (
+            np.bincount(classes, values, count) for values in (nonzero, sizes, absolute)
+        )
+        active, total = np.rint(active).astype(np.int64), np.rint(total).astype(np.int64)
+        places.append((path, Activity(active, total, magnitude, examples)))
+    zero = np.zeros(count, np.int64)
+    return Activity(
+        sum((one.active for _, one in places), zero),
+        sum((one.total for _, one in places), zero),
+        sum((one.magnitude for _, one in places), np.zeros(count)),
+        examples,
+        tuple(places),
+    )

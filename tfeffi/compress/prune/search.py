@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from tfeffi.analysis.cost import Cost
-from tfeffi.compress.prune.importance import Scores
+from tfeffi.compress.prune.scores import Scores
 from tfeffi.surgery import Coupling, Group, Plan
 
 
@@ -20,10 +20,6 @@ class Estimate:
 
     macs: int
     params: int
-
-    @property
-    def bytes(self) -> int:
-        return 4 * self.params
 
 
 class Costing:
@@ -68,10 +64,12 @@ class Choice:
         free: the groups that may shrink.
         multiple_of: widths are rounded up to multiples of it; below it to its halves (4, 2, 1).
         threshold: channels scored at most this go first of all.
+        even: whether groups lose the same share, so that none may get channels back alone.
 
     Attributes:
         order: the classes that may go, the first to go first.
         sure: how many of them are at or below the threshold.
+        last: how many there are.
     """
 
     def __init__(
@@ -81,8 +79,10 @@ class Choice:
         free: list[Group],
         multiple_of: int,
         threshold: float | None = None,
+        even: bool = False,
     ):
-        self.free, self.multiple_of = free, multiple_of
+        self.free, self.multiple_of, self.even = free, multiple_of, even
+        self.values = scores.values
         classes = np.concatenate([np.zeros(0, np.int64), *(group.classes for group in free)])
         threshold = -np.inf if threshold is None else threshold
         above = scores.values[classes] > threshold
@@ -91,6 +91,7 @@ class Choice:
         self.place[classes[order]] = np.arange(len(classes))
         self.order = classes[order][np.isfinite(scores.rank[classes[order]])]
         self.sure = int((scores.values[self.order] <= threshold).sum())
+        self.last = len(self.order)
 
     def keep(self, count: int) -> np.ndarray:
         """(classes,) bool: what is kept if the first `count` go, widths rounded up."""
@@ -103,6 +104,20 @@ class Choice:
                 last = group.classes[np.argsort(self.place[group.classes])[::-1]]
                 kept[last[:size]] = True
         return kept
+
+    def back(self, kept: np.ndarray, group: Group) -> tuple[float, np.ndarray] | None:
+        """What is kept if a group gets its next width back, and how much that matters."""
+        size = int(kept[group.classes].sum())
+        if self.even or size == group.size:
+            return None
+        wider = allowed_size(size + 1, group.size, self.multiple_of, group.multiple)
+        gone = group.classes[~kept[group.classes]]
+        most = gone[np.argsort(self.place[gone])[::-1]][: wider - size]
+        if (self.place[most] < self.sure).any() or not self.values[most].any():
+            return None  # what the threshold took stays away, and what does nothing too
+        kept = kept.copy()
+        kept[most] = True
+        return float(self.place[most[0]]), kept
 
 
 def allowed_size(want: int, size: int, multiple_of: int, multiple: int = 1) -> int:
@@ -130,16 +145,40 @@ def allowed_size(want: int, size: int, multiple_of: int, multiple: int = 1) -> i
     return min(size, small)
 
 
-def fewest(choice: Choice, coupling: Coupling, costing: Costing, fits) -> np.ndarray | None:
-    """What is kept when as few channels go as `fits(estimate)` allows; None if none fits."""
+def fewest(steps, fits) -> np.ndarray | None:
+    """What is kept at the first of the steps that `fits(kept)` allows; None if none fits."""
 
-    def enough(count: int) -> bool:
-        return fits(costing.of(coupling.keep(choice.keep(count))))
+    def enough(step: int) -> bool:
+        return fits(steps.keep(step))
 
-    low, high = choice.sure, len(choice.order)
+    low, high = steps.sure, steps.last
     if not enough(high):
         return None
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return choice.keep(high)
+    return steps.keep(high)
+
+
+def spent(steps, kept: np.ndarray, fits) -> np.ndarray:
+    """What is kept once no group can get its next width back within the budget.
+
+    One step of the row may save far more than it has to: a whole multiple of a wide layer. What is
+    left of the budget goes back to the groups, where it matters most first.
+
+    Args:
+        steps: the row of plans, with its `free` groups and what they can get `back`.
+        kept: (classes,) bool, within the budget.
+        fits: whether what is kept is within the budget.
+    """
+    groups = list(steps.free)
+    while offers := [(steps.back(kept, group), group) for group in groups]:
+        offers = [(*offer, group) for offer, group in offers if offer is not None]
+        if not offers:
+            break
+        _, wider, group = max(offers, key=lambda offer: offer[0])
+        if fits(wider):
+            kept = wider
+        else:
+            groups.remove(group)  # it will not fit later either
+    return kept

@@ -1,6 +1,6 @@
 """Which activations work on each element alone, so that channels pass through them."""
 
-from tfeffi.surgery.rules.base import Edit, Rule, cut, cuts
+from tfeffi.surgery.rules.base import Edit, Opaque, Rule, cut, cuts
 
 ELEMENTWISE = frozenset((
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish",
@@ -8,6 +8,7 @@ ELEMENTWISE = frozenset((
     "softplus", "softsign", "soft_shrink", "hard_shrink", "tanh_shrink", "tanh", "threshold",
     "exponential", "squareplus", "sparse_plus", "sparse_sigmoid",
 ))  # fmt: skip
+STATISTICS = frozenset(("softmax", "log_softmax", "sparsemax"))  # over the last axis
 LAYERS = ("ReLU", "LeakyReLU", "ELU")
 
 
@@ -26,22 +27,27 @@ def is_elementwise(activation) -> bool:
     return activation in ELEMENTWISE
 
 
-def pin_unless_elementwise(site, labels, channels) -> None:
-    """Pins the channels a layer makes if its own activation mixes them."""
+def pin_unless_elementwise(site, labels, channels) -> bool:
+    """Pins the channels a layer makes if its own activation mixes them; whether they may go."""
     activation = site.config.get("activation")
     if not is_elementwise(activation):
         name = activation.get("config") if isinstance(activation, dict) else activation
-        labels.pin(channels, f"the activation {name} of {site.layer} may mix channels")
+        reason = f"the activation {name} of {site.layer} may mix channels"
+        if name in STATISTICS:
+            return labels.mixes(site.layer.path, channels, reason)
+        labels.pin(channels, reason)
+        return False
+    return True
 
 
 class Activation(Rule):
     """Activation: passes, unless it mixes channels (softmax)."""
 
     def label(self, site, labels):
-        if not is_elementwise(site.config.get("activation")):
-            pin_unless_elementwise(site, labels, site.source.channels)
+        channels = site.source.channels
+        if channels is None or not pin_unless_elementwise(site, labels, channels):
             return [None]
-        return [site.source.channels]
+        return [channels]
 
     def route(self, site, read):
         return [None if site.outputs[0].channels is None else read[0]]
@@ -50,12 +56,18 @@ class Activation(Rule):
 class Softmax(Rule):
     """Softmax: over another axis than the channels it passes, over the channels it pins."""
 
+    def choose(self, site):
+        return self if len(site.inputs) == 1 else Opaque("{layer} takes a mask")
+
     def label(self, site, labels):
         channels, axis = site.source.channels, site.config.get("axis", -1)
         axes = axis if isinstance(axis, (list, tuple)) else [axis]
-        if channels is None or channels.axis in [a % site.rank for a in axes]:
-            labels.pin(channels, f"{site.layer} is a softmax over channels")
+        if channels is None:
             return [None]
+        if channels.axis in [a % site.rank for a in axes]:
+            reason = f"{site.layer} is a softmax over channels"
+            if not labels.mixes(site.layer.path, channels, reason):
+                return [None]
         return [channels]
 
     def route(self, site, read):
@@ -76,7 +88,7 @@ class PReLU(Rule):
 
 RULES = {
     "Activation": Activation(),
-    "Softmax": Softmax(),
+    **{name: Softmax() for name in ("Softmax", "ops.Softmax", "ops.LogSoftmax", "ops.Sparsemax")},
     "PReLU": PReLU(),
     **{name: Rule() for name in LAYERS},
 }

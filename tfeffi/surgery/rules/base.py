@@ -70,6 +70,11 @@ class Cut:
         repeats = np.bincount(self.index)[self.index]
         if not (share and self.shared) or repeats.max(initial=1) == 1:
             return taken
+        if np.issubdtype(array.dtype, np.integer):
+            raise BadInput(
+                "surgery: a quantized weight that reads a repeated channel has whole numbers, which "
+                "cannot be shared out; repeat channels before you quantize"
+            )
         shape = [1] * taken.ndim
         shape[self.axis] = -1
         return (taken / repeats.reshape(shape)).astype(array.dtype)
@@ -77,10 +82,21 @@ class Cut:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Edit:
-    """What changes in a layer: config keys, and cuts of its weights by name."""
+    """What changes in a layer.
+
+    Attributes:
+        config: the keys of its config that change.
+        cuts: the cuts of its weights, by name.
+        arguments: the new arguments of its call, as `Call.arguments` has them; None: as they were.
+    """
 
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     cuts: Mapping[str, tuple[Cut, ...]] = dataclasses.field(default_factory=dict)
+    arguments: Any = None
+
+    @property
+    def empty(self) -> bool:
+        return not self.config and not self.cuts and self.arguments is None
 
 
 class Rule:
@@ -89,6 +105,7 @@ class Rule:
     mints = False  # makes new channels: the caller says which are kept
     reads = False  # sums over the channels of its input: the place where a channel counts
     tied_calls = False  # its weights or config depend on its inputs' channels: shared calls agree
+    parts = False  # gives parts of its input's channels: none of them may be left empty
 
     def label(self, site: Site, labels: Labels) -> list[Channels | None]:
         return [site.source.channels]

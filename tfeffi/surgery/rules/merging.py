@@ -133,7 +133,12 @@ def _harmless(leaf) -> bool:
 
 
 _LAYERS = "Add Subtract Multiply Average Maximum Minimum"
-_OPS = "Add Subtract Multiply Divide TrueDivide Maximum Minimum Power"
+_OPS = (
+    "Add Arctan2 BitwiseAnd BitwiseOr BitwiseXor Divide DivideNoNan Equal FloorDivide Fmax Fmin Fmod "
+    "Greater GreaterEqual Heaviside Hypot Isclose Less LessEqual Logaddexp Logaddexp2 LogicalAnd "
+    "LogicalOr LogicalXor Maximum Minimum Mod Multiply Nextafter NotEqual Power Subtract TrueDivide "
+    "Where"
+)
 
 RULES = {
     **{name: Elementwise() for name in _LAYERS.split()},

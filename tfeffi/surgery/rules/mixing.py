@@ -171,11 +171,32 @@ class Separable(Convolution):
         )
 
 
+class Embedding(Dense):
+    """Embedding: a row for each word, a column for each channel."""
+
+    reads = False
+    width = "output_dim"
+
+    def axis(self, site):
+        return site.rank
+
+    def incoming(self, site, read):
+        return None
+
+    def label(self, site, labels):
+        labels.pin(site.source.channels, f"{site.layer} looks them up")
+        return [Channels(site.rank, labels.mint(site.layer.path, site.config[self.width]))]
+
+    def edit(self, site, read, written):
+        return self.result(written[0], embeddings=cut(1, written[0]))
+
+
 _GROUPED = GroupedConvolution()
 _ONE_CHANNEL_GROUPS = OneChannelGroups()
 
 RULES = {
     "Dense": Dense(),
+    "Embedding": Embedding(),
     **{f"Conv{n}D": Convolution() for n in (1, 2, 3)},
     **{f"Conv{n}DTranspose": Transposed() for n in (1, 2, 3)},
     **{f"DepthwiseConv{n}D": Depthwise() for n in (1, 2)},

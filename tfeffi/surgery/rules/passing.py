@@ -1,5 +1,7 @@
 """Layers that leave every channel where it is: pooling, padding, resizing, noise, elementwise ops."""
 
+import keras
+
 from tfeffi.surgery.channels import Channels
 from tfeffi.surgery.rules.base import Edit, Opaque, Rule, channel_axis
 
@@ -32,6 +34,15 @@ class Spatial(Rule):
 
     def route(self, site, read):
         return [None if site.outputs[0].channels is None else read[0]]
+
+
+class SpatialOperation(Spatial):
+    """keras.ops of images; a data format that is not given is the global one."""
+
+    def label(self, site, labels):
+        given = site.config.get("data_format") or keras.config.image_data_format()
+        axis = 1 if given == "channels_first" else site.rank - 1
+        return [labels.along(site.source, axis, f"{site.layer} works along their axis")]
 
 
 class GlobalPooling(Spatial):
@@ -78,7 +89,7 @@ class Reduction(Rule):
         axes = list(range(site.rank)) if axes is None else axes
         axes = [a % site.rank for a in (axes if isinstance(axes, (list, tuple)) else [axes])]
         if channels.axis in axes:
-            labels.pin(channels, f"{site.layer} takes statistics over channels")
+            labels.mixes(site.layer.path, channels, f"{site.layer} takes statistics over channels")
             return [None]
         gone = 0 if site.config.get("keepdims") else sum(a < channels.axis for a in axes)
         return [Channels(channels.axis - gone, channels.labels)]
@@ -89,14 +100,24 @@ class Reduction(Rule):
 
 _POOLING = [f"{kind}Pooling{n}D" for kind in ("Average", "Max") for n in (1, 2, 3)]
 _POOLING += [f"Adaptive{name}" for name in _POOLING]
-_SPATIAL = [f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping", "UpSampling") for n in (1, 2, 3)]
+_SPATIAL = ["Resizing", "CenterCrop"]
+_SPATIAL += [f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping", "UpSampling") for n in (1, 2, 3)]
 _NOISE = ["Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"]
 _NOISE += [f"SpatialDropout{n}D" for n in (1, 2, 3)]
 _OPS = (
-    "Absolute Cast Celu Clip Cos Elu Exp Gelu HardSigmoid HardSilu HardSwish HardTanh Identity "
-    "LeakyRelu Log LogSigmoid Mish Negative Relu Relu6 Rsqrt Selu Sigmoid Sign Silu Sin SoftShrink "
-    "Softplus Softsign Sqrt Square SquaredPlus Swish Tanh TanhShrink Threshold"
+    "Abs Absolute Angle Arccos Arccosh Arcsin Arcsinh Arctan Arctanh BitwiseInvert BitwiseNot Cast "
+    "Cbrt Ceil Celu Clip Conj Conjugate Copy Cos Cosh Deg2rad Elu Erf Erfc Erfinv Exp Exp2 Expm1 "
+    "Fabs Floor Gelu HardShrink HardSigmoid HardSilu HardTanh I0 Imag Isfinite Isinf Isnan Isneginf "
+    "Isposinf Isreal LeakyRelu Log Log10 Log1p Log2 LogSigmoid LogicalNot NanToNum Negative OnesLike "
+    "Rad2deg Real Reciprocal Relu Relu6 Round Rsqrt SaturateCast Selu Sigmoid Sign Signbit Silu Sin "
+    "Sinc Sinh SoftShrink Softplus Softsign SparsePlus SparseSigmoid Sqrt Square Squareplus "
+    "StopGradient Tan Tanh TanhShrink Threshold Trunc ZerosLike"
 )
+_REDUCTIONS = (
+    "All Amax Amin Any Argmax Argmin CountNonzero Logsumexp Max Mean Median Min Nanmax Nanmean "
+    "Nanmedian Nanmin Nanprod Nanstd Nansum Nanvar Norm Prod Ptp Std Sum Var"
+)
+_OPS_SPATIAL = "AveragePool MaxPool AdaptiveAveragePool AdaptiveMaxPool Resize"
 
 RULES = {
     "InputLayer": Input(),
@@ -106,5 +127,6 @@ RULES = {
     **{name: Rule() for name in ("Identity", "ActivityRegularization")},
     "Rescaling": Rescaling(),
     **{f"ops.{name}": Rule() for name in _OPS.split()},
-    **{f"ops.{name}": Reduction() for name in ("Mean", "Max", "Min", "Sum", "Var", "Std")},
+    **{f"ops.{name}": Reduction() for name in _REDUCTIONS.split()},
+    **{f"ops.{name}": SpatialOperation() for name in _OPS_SPATIAL.split()},
 }

@@ -1,4 +1,4 @@
-"""Layers that lay the same numbers out anew: Flatten, Reshape, Permute, and whole slices.
+"""Layers that lay the same numbers out anew: Flatten, Reshape, Permute, axes that come, go or move.
 
 Reshaping is followed on the volume of old positions: an axis of the result can carry labels if
 every channel of the source lands on whole slices of it. Keras flattens (h, w, c) to
@@ -11,12 +11,11 @@ import numpy as np
 
 from tfeffi.errors import BadInput
 from tfeffi.surgery.channels import Channels
-from tfeffi.surgery.graph import is_reference
 from tfeffi.surgery.rules.base import Edit, Rule
 
 
 class Reshape(Rule):
-    """Reshape, and ops.Reshape of a known shape."""
+    """Reshape to a shape that is known."""
 
     tied_calls = True
 
@@ -105,37 +104,84 @@ class Permute(Rule):
         return [a % site.rank for a in axes] if axes else list(range(site.rank))[::-1]
 
 
-class Slice(Rule):
-    """tensor[...]: slices of other axes pass; whatever touches the channels pins them."""
+class Moved(Permute):
+    """ops.swapaxes and ops.moveaxis."""
+
+    def axes(self, site):
+        order = np.arange(site.rank)
+        if "axis1" in site.config:
+            one, two = site.config["axis1"], site.config["axis2"]
+            order[[one, two]] = order[[two, one]]
+            return order.tolist()
+        source, target = (
+            [a % site.rank for a in (axis if isinstance(axis, (list, tuple)) else [axis])]
+            for axis in (site.config["source"], site.config["destination"])
+        )
+        rest = iter(a for a in order.tolist() if a not in source)
+        from_source = dict(zip(target, source, strict=True))
+        return [from_source[a] if a in from_source else next(rest) for a in order.tolist()]
+
+
+class ReshapeOperation(Reshape):
+    """ops.reshape that leaves the batch in front."""
+
+    def given(self, site):
+        return tuple(site.config["newshape"])[1:]
+
+    def target(self, site):
+        shape, batch = site.source.shape, tuple(site.config["newshape"])[:1]
+        leaves = batch in ((-1,), (None,)) or (shape is not None and batch == shape[:1])
+        return super().target(site) if leaves and None not in self.given(site) else None
+
+    def edit(self, site, read, written):
+        edit = super().edit(site, read, written)
+        if edit.empty:
+            return edit
+        return Edit({"newshape": (site.config["newshape"][0], *edit.config["target_shape"])})
+
+
+class ExpandDims(Rule):
+    """ops.expand_dims: new axes of one."""
 
     def label(self, site, labels):
-        channels = site.source.channels
+        channels, axes = site.source.channels, site.config["axis"]
         if channels is None:
             return [None]
-        keys = self.keys(site)
-        if keys is not None and len(keys) <= site.rank:
-            rest = [_WHOLE] * (site.rank - len(keys))
-            if [*keys, *rest][channels.axis] == _WHOLE:
-                return [channels]
-        labels.pin(channels, f"{site.layer} slices them")
-        return [None]
+        axes = axes if isinstance(axes, (list, tuple)) else [axes]
+        rank = site.rank + len(axes)
+        new = {a % rank for a in axes}
+        return [Channels([a for a in range(rank) if a not in new][channels.axis], channels.labels)]
 
-    def keys(self, site):
-        """The slices of the leading axes, or None if there is anything but slices."""
-        args, kwargs = site.call.arguments
-        values = [v for v in [*args, *kwargs.values()] if not is_reference(v)]
-        keys = values[0] if len(values) == 1 else None
-        if isinstance(keys, dict) and keys.get("class_name") == "__tuple__":
-            keys = keys["config"].get("value")
-        keys = keys if isinstance(keys, list) else [keys]
-        sliced = [isinstance(k, dict) and k.get("class_name") == "__slice__" for k in keys]
-        return [k["config"] for k in keys] if all(sliced) else None
+
+class Squeeze(Rule):
+    """ops.squeeze: axes of one go; which ones is written down, as the channels may become one."""
+
+    def gone(self, site) -> list[int]:
+        axes = site.config.get("axis")
+        if axes is None:
+            return [a for a, size in enumerate(site.source.shape) if size == 1]
+        return [a % site.rank for a in (axes if isinstance(axes, (list, tuple)) else [axes])]
+
+    def label(self, site, labels):
+        channels, gone = site.source.channels, self.gone(site)
+        if channels is None or channels.axis in gone:
+            labels.pin(channels, f"{site.layer} takes their axis away")
+            return [None]
+        return [Channels(channels.axis - sum(a < channels.axis for a in gone), channels.labels)]
 
     def route(self, site, read):
         return [None if site.outputs[0].channels is None else read[0]]
 
+    def edit(self, site, read, written):
+        return Edit({"axis": tuple(self.gone(site))}) if site.config.get("axis") is None else Edit()
 
-_WHOLE = {"start": None, "stop": None, "step": None}
+
+class RepeatVector(Rule):
+    """RepeatVector: (batch, channels) to (batch, n, channels)."""
+
+    def label(self, site, labels):
+        channels = site.source.channels
+        return [None if channels is None else Channels(2, channels.labels)]
 
 
 def _spread(values: np.ndarray, axis: int, shape) -> np.ndarray:
@@ -172,5 +218,10 @@ RULES = {
     "Flatten": Flatten(),
     "Permute": Permute(),
     "ops.Transpose": Permute(),
-    "ops.GetItem": Slice(),
+    "ops.Reshape": ReshapeOperation(),
+    "ops.Swapaxes": Moved(),
+    "ops.Moveaxis": Moved(),
+    "ops.ExpandDims": ExpandDims(),
+    "ops.Squeeze": Squeeze(),
+    "RepeatVector": RepeatVector(),
 }

@@ -1,0 +1,124 @@
+"""The table of single layers: what it adds up to, what it keeps, what it measures again."""
+
+import json
+
+import keras
+import pytest
+from keras import layers
+
+from tests.compress.abacus import count, net
+from tfeffi import cost
+from tfeffi.bench import LatencyTable
+from tfeffi.errors import BadInput
+
+
+def test_the_layers_of_a_model_by_their_time(abacus):
+    model = net()
+    found = LatencyTable(abacus).of(model)
+    macs = {layer.name: layer.macs for layer in cost(model).layers}
+    assert {row.layer: row.ms for row in found.rows if row.ms} == pytest.approx(
+        {name: count * 1e-6 for name, count in macs.items() if count}
+    )
+    assert found.ms == pytest.approx(cost(model).macs * 1e-6)
+    lines = found.table().splitlines()
+    assert lines[1].split()[:3] == ["c", "Conv2D", "8x8x24"] and lines[-1].startswith("macs:")
+    assert LatencyTable(abacus).model_ms(model) == pytest.approx(found.ms)
+
+
+def test_what_starting_takes_is_no_layers(abacus):
+    """A model starts once, and not once a layer."""
+    table = LatencyTable(abacus.replace("macs:", "starting:"))
+    assert table.overhead_ms == pytest.approx(0.5)
+    assert table.of(net()).ms == pytest.approx(cost(net()).macs * 1e-6)
+    assert table.model_ms(net()) == pytest.approx(0.5 + cost(net()).macs * 1e-6)
+
+
+def test_a_layer_is_measured_once_whatever_its_name(abacus):
+    table = LatencyTable(abacus)
+    assert count(abacus) == 1  # what starting an inference takes
+    first = table.layer_ms(layers.Conv2D(8, 3, name="one"), (6, 6, 4))
+    assert first == pytest.approx(4 * 4 * 8 * 9 * 4 * 1e-6)
+    again = table.layer_ms(layers.Conv2D(8, 3, name="two", kernel_initializer="ones"), (6, 6, 4))
+    assert again == first and table.measured == 1 and count(abacus) == 2
+    assert table.layer_ms(layers.Conv2D(8, 3, strides=2), (6, 6, 4)) < first
+    assert table.measured == 2
+
+
+def test_what_is_in_the_cache_is_not_measured_again(abacus, tmp_path):
+    model = net()
+    first = LatencyTable(abacus, cache=tmp_path / "kept")
+    rows = first.of(model).rows
+    assert first.measured == 7  # a, depthwise, b, Add, c, Flatten, logits
+    before = count(abacus)
+    second = LatencyTable(abacus, cache=tmp_path / "kept")
+    assert second.of(model).rows == rows
+    assert second.measured == 0 and count(abacus) == before + 1
+    other = LatencyTable(abacus, threads=2, cache=tmp_path / "kept")
+    other.of(model)
+    assert other.path != second.path and other.measured == first.measured
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"identity": 1, "layers": {}}', '{"layers": {"x": {"ms": "fast"}}}']
+)
+def test_a_damaged_cache_is_told_and_measured_again(abacus, tmp_path, damage):
+    layer = layers.Conv2D(8, 3)
+    table = LatencyTable(abacus, cache=tmp_path)
+    expected = table.layer_ms(layer, (6, 6, 4))
+    table.path.write_text(damage)
+    with pytest.warns(UserWarning, match="is damaged; its layers are measured again") as caught:
+        again = LatencyTable(abacus, cache=tmp_path)
+    assert len(caught) == 1 and "\n" not in str(caught[0].message)
+    assert again.layer_ms(layer, (6, 6, 4)) == expected and again.measured == 1
+    content = json.loads(again.path.read_text())
+    assert content["identity"]["engine"] == "abacus 1" and len(content["layers"]) == 1
+
+
+def test_two_tables_at_once_keep_what_both_measured(abacus, tmp_path):
+    one, two = (LatencyTable(abacus, cache=tmp_path) for _ in range(2))
+    one.layer_ms(layers.Conv2D(8, 3), (6, 6, 4))
+    two.layer_ms(layers.Dense(8), (6,))
+    third = LatencyTable(abacus, cache=tmp_path)
+    third.layer_ms(layers.Conv2D(8, 3), (6, 6, 4))
+    third.layer_ms(layers.Dense(8), (6,))
+    assert third.measured == 0
+    assert not list(tmp_path.glob("**/.*json"))  # written under another name, then renamed
+
+
+def test_what_the_converter_folds_takes_no_time(abacus):
+    """Batch normalization and ReLU go into the convolution before them, and nowhere else."""
+    inputs = keras.Input((6, 6, 4))
+    x = layers.Conv2D(8, 3, name="conv")(inputs)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="folded")(x))
+    x = layers.BatchNormalization(name="alone")(x)
+    x = layers.Dropout(0.5, name="dropout")(x)
+    x = layers.ReLU(negative_slope=0.1, name="leaky")(layers.Conv2D(8, 1, name="last")(x))
+    table = LatencyTable(abacus)
+    before = count(abacus)
+    table.of(keras.Model(inputs, x))
+    assert table.measured == count(abacus) - before == 4  # conv, alone, last, leaky
+
+
+def test_a_layer_that_cannot_be_exported_alone_is_named(abacus):
+    table = LatencyTable(abacus)
+    assert table.layer_ms(layers.Conv2D(8, 9), (4, 4, 3)) == 0.0  # larger than its input
+    assert list(table.unmeasured) == ["Conv2D on (4, 4, 3)"]
+
+
+def test_what_is_no_table(abacus):
+    with pytest.raises(BadInput, match='unknown device "moon"'):
+        LatencyTable("moon")
+    with pytest.raises(BadInput, match="threads 0 must be at least 1"):
+        LatencyTable(abacus, threads=0)
+    open_model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(8, 3)])
+    with pytest.raises(BadInput, match=r"leaves the shape .* open"):
+        LatencyTable(abacus).of(open_model)
+
+
+def test_on_this_machine(tmp_path):
+    table = LatencyTable(cache=tmp_path, min_runs=5, min_seconds=0.0)
+    model = keras.Sequential([keras.Input((32, 32, 16)), layers.Conv2D(32, 3), layers.Flatten()])
+    found = table.of(model)
+    assert [row.kind for row in found.rows] == ["InputLayer", "Conv2D", "Flatten"]
+    assert 0 < found.ms < 1000 and table.overhead_ms > 0
+    assert table.identity["engine"].startswith("LiteRT ") and table.path.parent == tmp_path

@@ -1,0 +1,84 @@
+"""Tunes the shared values of a clustered model: weights that are equal at the start stay equal.
+
+After `tfeffi.compress.cluster`: the gradient of a shared value is the sum of the gradients of the
+weights that it stands for. All of them are given that sum, and an optimizer that treats each weight
+by itself (SGD, momentum, Adam) then moves them as one. Sums over thousands of weights are large: take
+Adam, which does not mind, or a small learning rate. No step gets faster.
+
+Source: Han et al. 2015, "Deep Compression", arXiv 1510.00149, equation 3.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+
+from tfeffi.errors import BadInput
+from tfeffi.methods.method import Method, NoEffectWarning
+
+
+def summed(gradient, index: np.ndarray, count: int):
+    """To each weight the sum of the gradients of all weights that share its value.
+
+    Args:
+        gradient: of a kernel, any shape.
+        index: for each weight, flat, the number of its value, in [0, count); −1: it stays as it is.
+        count: of values.
+
+    Returns:
+        A tensor of the gradient's shape.
+    """
+    flat = keras.ops.reshape(gradient, (-1,))
+    # One more segment takes in those that stay as they are; what it sums up is of no use.
+    number = np.where(index < 0, count, index).astype(np.int32)
+    sums = keras.ops.segment_sum(flat, number, num_segments=count + 1)
+    moving = keras.ops.cast(index >= 0, gradient.dtype)
+    return keras.ops.reshape(keras.ops.take(sums, number) * moving, gradient.shape)
+
+
+class SharedWeights(Method):
+    """`summed`, for every kernel with half as many values as weights or fewer when training begins."""
+
+    def __init__(self, keep_zeros: bool = True):
+        self.keep_zeros = keep_zeros
+
+    def on_model(self, run) -> None:
+        self.shares = []  # for each variable (shape, index, count) or None
+        for variable in run.model.trainable_variables:
+            values = keras.ops.convert_to_numpy(variable)
+            found, index = np.unique(values, return_inverse=True)
+            # Two fresh weights may be equal by chance: sharing is where most are.
+            shares = variable.name.endswith("kernel") and 2 * found.size <= values.size
+            index = index.ravel()
+            if self.keep_zeros:
+                index = np.where(values.ravel() == 0, -1, index)
+            self.shares.append((values.shape, index, found.size) if shares else None)
+        if all(share is None for share in self.shares):
+            warnings.warn(
+                "shared_weights: no kernel has shared values; cluster the model first",
+                NoEffectWarning,
+                stacklevel=2,
+            )
+
+    def on_gradients(self, run, gradients: list) -> list:
+        found = []
+        for gradient, share in zip(gradients, self.shares, strict=True):
+            if share is not None and tuple(gradient.shape) != share[0]:
+                raise BadInput(
+                    f"shared_weights: a kernel is {tuple(gradient.shape)} now and was {share[0]} at "
+                    "the start; leave out the method that changes the model's channels"
+                )
+            found.append(gradient if share is None else summed(gradient, *share[1:]))
+        return found
+
+    def settings(self) -> dict:
+        return {"keep_zeros": self.keep_zeros}
+
+
+def build(keep_zeros: bool = True) -> SharedWeights:
+    """The method.
+
+    Args:
+        keep_zeros: a weight that is zero stays zero, as `cluster(preserve_sparsity=True)` left it.
+    """
+    return SharedWeights(keep_zeros)

@@ -1,0 +1,61 @@
+"""Experiments that are more than one model and its variants: one file each, found by name.
+
+A config with `experiment = "NAME"` is run by `tfeffi/study/experiments/NAME.py`:
+
+    measure(config, cells)   yields the rows of the result; long work goes through `cells.once`
+    draw(result, path)       if it has a picture of its own
+
+`tfeffi-experiment --config=configs/NAME.py` is the tool.
+"""
+
+import importlib
+import pathlib
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from tfeffi.errors import BadInput, near
+from tfeffi.study.experiments.cells import Cells, spread
+from tfeffi.study.results import Result
+
+__all__ = ["Cells", "find", "names", "run", "spread"]
+
+
+def names() -> list[str]:
+    """The experiments there are."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return [name for name in found if name != "cells"]
+
+
+def find(config: Mapping[str, Any]) -> ModuleType:
+    """The module that runs a config; BadInput if none does."""
+    name = config.get("experiment")
+    if name not in names():
+        raise BadInput(f'config: no experiment "{name}"; {near(str(name), names())}')
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = True) -> Result:
+    """Runs a config's experiment.
+
+    Args:
+        config: a ConfigDict or mapping with "name", "experiment" and what that one reads.
+        workdir: where measured cells are kept, so that a killed run goes on where it was.
+        verbose: whether a line is printed for each cell.
+
+    Returns:
+        The result, also written to `workdir/result.json`.
+
+    Raises:
+        BadInput: no such experiment, or a value in the config that it cannot use.
+    """
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    module = find(values)
+    if not isinstance(values.get("name"), str):
+        raise BadInput('config: give it a "name"; the result is called so')
+    result = Result.new(values["name"])
+    for row in module.measure(values, Cells(workdir, verbose)):
+        result.add_row(**row)
+    result.write(pathlib.Path(workdir) / "result.json")
+    return result
