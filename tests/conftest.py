@@ -10,12 +10,18 @@ import keras
 import pytest
 
 hypothesis.settings.register_profile(
-    "tfeffi",
+    "same",  # `make test`: the same examples every time
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
     print_blob=True,
+    derandomize=True,
 )
-hypothesis.settings.load_profile("tfeffi")
+hypothesis.settings.register_profile(
+    "new",  # `make test-all`: other examples every time
+    hypothesis.settings.get_profile("same"),
+    derandomize=False,
+)
+hypothesis.settings.load_profile("same")  # --hypothesis-profile=new overrides it
 
 
 @pytest.fixture(autouse=True)

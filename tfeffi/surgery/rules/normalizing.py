@@ -97,7 +97,6 @@ class GroupNormalization(Rule):
             labels.tie(by_group, by_group[:1])
         elif groups == 1:
             labels.pin(channels, f"{site.layer} takes statistics over channels")
-            return [None]
         else:
             labels.tie(by_group, by_group[:, :1])
         return [channels]
