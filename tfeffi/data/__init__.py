@@ -11,9 +11,18 @@ behind the user's back.
 import importlib
 
 from tfeffi.data.images import DataError, Images, NotPrepared, WrongArchive
-from tfeffi.data.loading import load
+from tfeffi.data.loading import load, resized
 
-__all__ = ["Augment", "DataError", "Images", "NotPrepared", "WrongArchive", "load", "pipeline"]
+__all__ = [
+    "Augment",
+    "DataError",
+    "Images",
+    "NotPrepared",
+    "WrongArchive",
+    "load",
+    "pipeline",
+    "resized",
+]
 
 
 def __getattr__(name: str):

@@ -1,7 +1,9 @@
 """From a name and a split to images in memory."""
 
+import dataclasses
 import os
 import pathlib
+import weakref
 
 import numpy as np
 
@@ -170,6 +172,22 @@ def resize(images, size: tuple[int, int]):
     large = large[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1], :]
     large = tf.ensure_shape(large, (*images.shape[:-3], *size, images.shape[-1]))
     return tf.cast(tf.clip_by_value(tf.round(large), 0, 255), tf.uint8)
+
+
+def resized(data: Images, size: tuple[int, int]) -> Images:
+    """The same images in another size, (height, width); made once as long as `data` lives."""
+    size = tuple(size)
+    if size == data.images.shape[1:3]:
+        return data
+    made = _made.setdefault(data, {})
+    if size not in made:
+        shape = (*size, data.images.shape[3])
+        pixels = _fill(_resized_batches(data.images, size), len(data), shape)
+        made[size] = dataclasses.replace(data, images=pixels)
+    return made[size]
+
+
+_made: weakref.WeakKeyDictionary[Images, dict] = weakref.WeakKeyDictionary()
 
 
 def _resized_batches(images: np.ndarray, size: tuple[int, int]):

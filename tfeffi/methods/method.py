@@ -26,8 +26,12 @@ class Method:
         """Traced: the unscaled, reduced gradients of `run.model.trainable_variables`, in order."""
         return gradients
 
+    def after_step(self, run) -> None:
+        """Traced, after the update, across replicas; may assign variables. Not after skipped steps."""
+
     def on_epoch_end(self, run) -> None:
-        """Eager, before validation; may change the model, through `run.adopt`."""
+        """Eager, before validation; may change the model (`run.adopt`), the batch
+        (`run.set_batch_size`) and the size of the images (`run.image_size`)."""
 
     @property
     def variables(self) -> tuple:

@@ -25,8 +25,9 @@ from tfeffi.methods import Method
 from tfeffi.train import checkpoint, losses, precision, step
 from tfeffi.train.evaluation import Evaluator
 from tfeffi.train.progress import Reporter
+from tfeffi.train.schedules import Pace
 from tfeffi.train.settings import MONITORS, Settings, make_augment
-from tfeffi.train.state import Best, Run, Totals
+from tfeffi.train.state import Best, Run, Totals, check_batch_size
 
 STUCK_AT = 20  # float16 steps skipped in a row with a scale that cannot fall: or a whole epoch
 LOOK_SECONDS = 0.5  # between two looks at the sums that live where the steps run
@@ -110,12 +111,13 @@ def fit(
             reporter.say(f"resuming at epoch {run.epoch + 1}, step {run.step}")
         while run.epoch < settings.epochs and not _should_stop(run):
             _run_epoch(run, train_step, reporter, keep)
+            row = _sums(run)
             run.epoch, run.epoch_step = run.epoch + 1, 0
             for method in methods:
                 method.on_epoch_end(run)
-            if train_step.model is not run.model:
+            if train_step.is_stale(run):
                 train_step, evaluate = _compile(run)
-            _close_epoch(run, evaluate, reporter)
+            _close_epoch(run, row, evaluate, reporter)
             keep(run)
 
     trained = _finish(run)
@@ -141,15 +143,7 @@ def _made(workdir: str | pathlib.Path) -> pathlib.Path:
 def _check(model, train, validation, settings, strategy) -> None:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise BadInput("fit: the model must be a built functional or sequential keras.Model")
-    if settings.batch_size > len(train):
-        raise BadInput(
-            f"fit: batch_size={settings.batch_size} is larger than the {len(train)} training images"
-        )
-    if settings.batch_size % strategy.num_replicas_in_sync:
-        raise BadInput(
-            f"fit: batch_size={settings.batch_size} does not divide over "
-            f"{strategy.num_replicas_in_sync} replicas"
-        )
+    check_batch_size(settings.batch_size, len(train), strategy)
     clipped = [key for key in settings.optimizer if "clip" in key]
     if clipped and strategy.num_replicas_in_sync > 1:
         raise BadInput(
@@ -167,11 +161,14 @@ def _check(model, train, validation, settings, strategy) -> None:
 def begin(model, train, validation, settings, methods=(), strategy=None) -> Run:
     """The run before its first step: the model in its precision, methods applied, optimizer bound."""
     strategy = strategy or tf.distribute.get_strategy()
-    totals = Totals()
+    totals, pace = Totals(), Pace()
     scale = precision.loss_scale_for(settings.precision, settings.loss_scale)
     with strategy.scope():
         working = precision.recast(model, settings.precision)
-        run = Run(working, settings, train, validation, methods, strategy, scale, totals)
+        run = Run(
+            working, settings, train, validation, methods, strategy, scale, totals,
+            settings.batch_size, train.images.shape[1:3], pace,
+        )  # fmt: skip
         for method in methods:
             method.on_model(run)
         if settings.fuse_batch_normalization:
@@ -192,7 +189,7 @@ class CompiledStep:
     """The traced step of a model, warmed up on one batch whose effects are undone."""
 
     def __init__(self, run: Run):
-        self.model, self._step = run.model, step.build(run)
+        self._made_for, self._step = self._of(run), step.build(run)
         before = [tf.identity(tf.convert_to_tensor(v)) for v in run.variables]
         for images, labels in itertools.islice(_batches(run), 1):
             self._step(images, labels)
@@ -203,6 +200,14 @@ class CompiledStep:
     def __call__(self, images, labels) -> None:
         self._step(images, labels)
 
+    def is_stale(self, run: Run) -> bool:
+        """Whether a method has changed the model or the shape of the batches since."""
+        return self._made_for != self._of(run)
+
+    @staticmethod
+    def _of(run: Run) -> tuple:
+        return run.model, run.batch_size, tuple(run.image_size)
+
 
 # ---------------------------------------------------------------- an epoch
 
@@ -211,7 +216,7 @@ def _batches(run: Run):
     """The batches of the present epoch from the present step on; distributed over replicas."""
     s = run.settings
     batches = pipeline(
-        run.train, s.batch_size, training=True, seed=s.seed, epoch=run.epoch,
+        run.images, run.batch_size, training=True, seed=s.seed, epoch=run.epoch,
         start_step=run.epoch_step % run.steps_per_epoch, augment=make_augment(s.augment),
     )  # fmt: skip
     if run.strategy.num_replicas_in_sync > 1:
@@ -221,22 +226,21 @@ def _batches(run: Run):
 
 def _run_epoch(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper) -> None:
     """Takes the steps that the epoch still has, looking up now and then to report and save."""
-    s = run.settings
     begun = looked = time.perf_counter()
-    first_step, macs = run.step, 3 * cost(run.model, run.train.images.shape[1:]).macs
+    first_step, macs = run.step, 3 * cost(run.model, run.images.images.shape[1:]).macs
     if run.epoch_step >= run.steps_per_epoch:  # killed between the last step and the epoch's end
         return
     for images, labels in _batches(run):
         train_step(images, labels)
         run.step, run.epoch_step = run.step + 1, run.epoch_step + 1
-        run.train_macs += macs * s.batch_size
+        run.train_macs += macs * run.batch_size
         now = time.perf_counter()
         if now - looked < LOOK_SECONDS and run.epoch_step < run.steps_per_epoch:
             continue
         _stop_if_diverged(run)  # reads a variable: a device that runs ahead is waited for
         now = time.perf_counter()
         run.seconds += now - looked
-        reporter.step((run.step - first_step) * s.batch_size / (now - begun))
+        reporter.step((run.step - first_step) * run.batch_size / (now - begun))
         keep(run)
         looked = time.perf_counter()  # what saving took is not training
 
@@ -262,26 +266,30 @@ def _diverged(run: Run, what: str, step: int) -> Diverged:
     )
 
 
-def _close_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
-    """Writes the epoch's row of the history: sums, validation, what methods logged."""
-    s = run.settings
-    images = run.steps_per_epoch * s.batch_size
+def _sums(run: Run) -> dict[str, float]:
+    """What the epoch's steps have added up to, before a method changes anything."""
+    images = run.steps_per_epoch * run.batch_size
     earlier = run.history[-1]["seconds"] if run.history else 0.0
-    row = {"epoch": run.epoch, "loss": float(run.totals.loss) / run.steps_per_epoch}
-    if s.loss == "cross_entropy":
+    row = {"epoch": run.epoch + 1, "loss": float(run.totals.loss) / run.steps_per_epoch}
+    if run.settings.loss == "cross_entropy":
         row["accuracy"] = int(run.totals.correct) / images
-    if run.validation is not None and (run.epoch % s.evaluate_every == 0 or run.epoch == s.epochs):
-        row |= {f"validation_{k}": v for k, v in evaluate(run.validation).items()}
-        if not math.isfinite(row["validation_loss"]):
-            raise _diverged(run, f"the validation loss is not finite at step {run.step}", run.step)
-    row |= {
+    return row | {
         "learning_rate": run.learning_rate_at(
             int(tf.convert_to_tensor(run.optimizer.iterations)) - 1
         ),
         "train_macs": run.train_macs,
         "seconds": run.seconds,
+        "images_per_second": images / max(run.seconds - earlier, 1e-9),
     }
-    row["images_per_second"] = images / max(run.seconds - earlier, 1e-9)
+
+
+def _close_epoch(run: Run, row: dict[str, float], evaluate: Evaluator, reporter: Reporter) -> None:
+    """Writes the epoch's row of the history: its sums, validation, what methods logged."""
+    s = run.settings
+    if run.validation is not None and (run.epoch % s.evaluate_every == 0 or run.epoch == s.epochs):
+        row |= {f"validation_{k}": v for k, v in evaluate(run.validation).items()}
+        if not math.isfinite(row["validation_loss"]):
+            raise _diverged(run, f"the validation loss is not finite at step {run.step}", run.step)
     if isinstance(run.loss_scale, precision.LossScale):
         row["loss_scale"] = float(run.loss_scale.scale)
         row["skipped_steps"] = int(run.loss_scale.skipped_steps)
@@ -289,8 +297,7 @@ def _close_epoch(run: Run, evaluate: Evaluator, reporter: Reporter) -> None:
     run.scalars = {}
     run.totals.reset()
     _remember_best(run, row.get(s.monitor))
-    steps_left = s.epochs * run.steps_per_epoch - run.step
-    reporter.epoch(run.history[-1], steps_left * run.seconds / run.step)
+    reporter.epoch(run.history[-1], (s.epochs / run.epoch - 1) * run.seconds)
 
 
 def _remember_best(run: Run, value: float | None) -> None:

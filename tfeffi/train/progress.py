@@ -33,8 +33,7 @@ class Reporter:
                 TextColumn("{task.fields[speed]}"), TimeRemainingColumn(), console=self.console,
                 transient=True,
             )  # fmt: skip
-            total = self.run.settings.epochs * self.run.steps_per_epoch
-            self._task = self._bar.add_task("", total=total, speed="", completed=self.run.step)
+            self._task = self._bar.add_task("", total=self.run.settings.epochs, speed="")
             self._bar.start()
         return self
 
@@ -49,7 +48,8 @@ class Reporter:
         if self._bar:
             run = self.run
             self._bar.update(
-                self._task, completed=run.step, speed=f"{images_per_second:,.0f} images/s",
+                self._task, completed=run.epoch + run.epoch_step / run.steps_per_epoch,
+                speed=f"{images_per_second:,.0f} images/s",
                 description=f"epoch {run.epoch + 1}/{run.settings.epochs}",
             )  # fmt: skip
 

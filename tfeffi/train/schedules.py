@@ -1,7 +1,7 @@
 """Learning-rate schedules, all of them Keras schedules: a function of the optimizer's step.
 
 Epochs are turned into steps here and nowhere else. Keras's own classes are used where they exist;
-`LinearWarmup` and `Triangular` are the two it lacks.
+`LinearWarmup` and `Triangular` are the two it lacks, `Paced` walks any of them while the batch grows.
 """
 
 import inspect
@@ -73,6 +73,49 @@ class Triangular(LearningRateSchedule):
 
     def get_config(self):
         return dict(vars(self))
+
+
+class Pace:
+    """Where in a schedule a run is whose batch size, and so whose steps an epoch, changes.
+
+    The schedule counts steps of the first batch size; `rate` of them pass in a step. Variables, so
+    that a traced step follows, and a checkpoint keeps them.
+    """
+
+    def __init__(self):
+        self.since = tf.Variable(0, trainable=False, dtype=tf.int64)  # step of the last change
+        self.done = tf.Variable(0.0, trainable=False, dtype=tf.float64)  # position at that step
+        self.rate = tf.Variable(1.0, trainable=False, dtype=tf.float64)
+        self.factor = tf.Variable(1.0, trainable=False, dtype=tf.float32)  # of the learning rate
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [self.since, self.done, self.rate, self.factor]
+
+    def position(self, step):
+        """The step of the schedule that the optimizer's `step` stands for; float64."""
+        passed = tf.cast(step, tf.int64) - self.since
+        return self.done + self.rate * tf.cast(passed, tf.float64)
+
+    def change(self, step: int, rate: float, factor: float) -> None:
+        """From `step` on, `rate` steps of the schedule pass in one, at `factor` times its height."""
+        self.done.assign(self.position(step))
+        self.since.assign(step)
+        self.rate.assign(rate)
+        self.factor.assign(factor)
+
+
+class Paced(LearningRateSchedule):
+    """A schedule at the pace of a run; it lives as long as the run and is not saved."""
+
+    def __init__(self, schedule: LearningRateSchedule, pace: Pace):
+        self.schedule, self.pace = schedule, pace
+
+    def __call__(self, step):
+        return self.schedule(self.pace.position(step)) * self.pace.factor
+
+    def get_config(self):
+        return {}
 
 
 def constant(learning_rate: float, steps: int, per_epoch: int) -> LearningRateSchedule:

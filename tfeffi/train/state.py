@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfeffi import layers
+from tfeffi import data, layers
 from tfeffi.data import Images
+from tfeffi.errors import BadInput
 from tfeffi.methods import Method
 from tfeffi.surgery import Slices
 from tfeffi.train import optimizers, schedules
@@ -58,7 +59,8 @@ class Run:
     """One training run.
 
     `step` counts finished steps since the start of training, `epoch_step` since the start of the
-    epoch, `epoch` finished epochs. `scalars` is what methods want logged with the epoch.
+    epoch, `epoch` finished epochs. `batch_size` and `image_size` ((height, width)) are those of the
+    present epoch. `scalars` is what methods want logged with the epoch.
     """
 
     model: keras.Model
@@ -69,6 +71,9 @@ class Run:
     strategy: tf.distribute.Strategy
     loss_scale: LossScale | NoScale
     totals: Totals
+    batch_size: int
+    image_size: tuple[int, int]
+    pace: schedules.Pace
     optimizer: keras.optimizers.Optimizer | None = None
     epoch: int = 0
     epoch_step: int = 0
@@ -82,7 +87,12 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.train) // self.settings.batch_size
+        return len(self.train) // self.batch_size
+
+    @property
+    def images(self) -> Images:
+        """The training images in the size of the present epoch."""
+        return data.resized(self.train, self.image_size)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate that update `step`, counted from 0, is or was taken with."""
@@ -93,7 +103,8 @@ class Run:
         """Everything that a step changes."""
         return [
             *self.model.variables, *self.optimizer.variables, *self.loss_scale.variables,
-            *self.totals.variables, *(v for method in self.methods for v in method.variables),
+            *self.totals.variables, *self.pace.variables,
+            *(v for method in self.methods for v in method.variables),
         ]  # fmt: skip
 
     def new_optimizer(self) -> keras.optimizers.Optimizer:
@@ -102,7 +113,28 @@ class Run:
 
     def _schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
         s = self.settings
-        return schedules.build(s.schedule, s.learning_rate, s.epochs, self.steps_per_epoch)
+        steps = len(self.train) // s.batch_size
+        return schedules.Paced(
+            schedules.build(s.schedule, s.learning_rate, s.epochs, steps), self.pace
+        )
+
+    def set_batch_size(self, batch_size: int, learning_rate_factor: float = 1.0) -> None:
+        """Goes on with another batch size; for `on_epoch_end`.
+
+        The schedule is followed by epochs, as before, at `learning_rate_factor` times its height.
+
+        Args:
+            batch_size: images a step, over all replicas.
+            learning_rate_factor: against the schedule of the settings, not the last factor.
+
+        Raises:
+            BadInput: a batch larger than the data, or one that does not divide over the replicas.
+        """
+        check_batch_size(batch_size, len(self.train), self.strategy)
+        self.batch_size = batch_size
+        rate = (len(self.train) // self.settings.batch_size) / self.steps_per_epoch
+        done = 0 if self.optimizer is None else int(self.optimizer.iterations)
+        self.pace.change(done, rate, learning_rate_factor)
 
     def adopt(self, model: keras.Model, slices: Slices) -> None:
         """Goes on with a model that surgery made of the present one; optimizer slots follow."""
@@ -114,4 +146,17 @@ class Run:
     def counters(self) -> dict[str, Any]:
         """The plain numbers of the run, for a checkpoint."""
         names = ("epoch", "epoch_step", "step", "seconds", "compile_seconds", "train_macs")
-        return {name: getattr(self, name) for name in (*names, "history")}
+        return {n: getattr(self, n) for n in (*names, "batch_size", "image_size", "history")}
+
+
+def check_batch_size(batch_size: int, images: int, strategy: tf.distribute.Strategy) -> None:
+    """Raises BadInput for a batch that the data or the replicas cannot be divided into."""
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise BadInput(f"fit: batch_size={batch_size!r} must be a whole number of at least 1")
+    if batch_size > images:
+        raise BadInput(f"fit: batch_size={batch_size} is larger than the {images} training images")
+    if batch_size % strategy.num_replicas_in_sync:
+        raise BadInput(
+            f"fit: batch_size={batch_size} does not divide over "
+            f"{strategy.num_replicas_in_sync} replicas"
+        )

@@ -18,14 +18,14 @@ def build(run: Run) -> Callable[[tf.Tensor, tf.Tensor], None]:
     settings, model, strategy = run.settings, run.model, run.strategy
     variables = [v.value for v in model.trainable_variables]
     probabilities = losses.gives_probabilities(model)
-    replicas = strategy.num_replicas_in_sync
+    replicas, batch_size = strategy.num_replicas_in_sync, run.batch_size
 
     def total_loss(images, labels):
         outputs = model(images, training=True)
         each = losses.per_example(
             settings.loss, outputs, images, labels, settings.label_smoothing, probabilities
         )
-        data_loss = tf.reduce_sum(each) / settings.batch_size  # replicas sum to the batch's mean
+        data_loss = tf.reduce_sum(each) / batch_size  # replicas sum to the batch's mean
         extra = losses.penalty(model, settings.l1, settings.l2)
         for method in run.methods:
             term = method.extra_loss(run)
@@ -52,11 +52,16 @@ def build(run: Run) -> Callable[[tf.Tensor, tf.Tensor], None]:
         gradients = [g / replicas if replicas > 1 else g for g in gradients]
         run.optimizer.apply(gradients, model.trainable_variables)
 
+    def update(gradients):
+        strategy.run(update_replica, (gradients,))
+        for method in run.methods:
+            method.after_step(run)
+
     @tf.function
     def step(images, labels):
         gradients, loss, correct = strategy.run(gradients_of_replica, (images, labels))
         local = [strategy.experimental_local_results(g)[0] for g in gradients]
-        run.loss_scale.step(local, lambda: strategy.run(update_replica, (gradients,)))
+        run.loss_scale.step(local, lambda: update(gradients))
         run.totals.add(_sum(strategy, loss), _sum(strategy, correct))
 
     return step
