@@ -20,11 +20,6 @@ from absl import flags
 
 from tfeffi.tools import app
 
-_OUTPUT = flags.DEFINE_string("output", "results/train_step.json", "The result file.")
-_WIDTHS = flags.DEFINE_multi_integer("width", [16, 64], "Widths of ResNet-20.")
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "How often each candidate takes its turn.")
-_MEMORY_OF = flags.DEFINE_string("memory_of", None, "Internal: measure this candidate's memory.")
-
 BATCH = 256
 BURST = {16: 6, 64: 2}  # steps a turn
 STOCK = "fit float32"
@@ -44,12 +39,12 @@ def images(batches):
     )  # fmt: skip
 
 
-def model(width):
+def model(width, depth=20):
     """The functional model that all candidates train."""
     from tfeffi import models
 
     return models.build(
-        "resnet_cifar", depth=20, width=width, input_shape=(32, 32, 3), num_classes=10
+        "resnet_cifar", depth=depth, width=width, input_shape=(32, 32, 3), num_classes=10
     )
 
 
@@ -75,7 +70,7 @@ def stock(width, burst, precision="float32"):
     return lambda: made.fit(batches, verbose=0)
 
 
-def ours(width, burst, precision="float32"):
+def ours(width, burst, precision="float32", depth=20):
     """tfeffi's loop: its pipeline, its step; returns what runs one burst."""
     from tfeffi.data import pipeline
     from tfeffi.train import Settings, loop
@@ -85,7 +80,7 @@ def ours(width, burst, precision="float32"):
         optimizer={"name": "sgd", "momentum": 0.9}, precision=precision,
     )  # fmt: skip
     data = images(burst)
-    run = loop.begin(model(width), data, None, settings)
+    run = loop.begin(model(width, depth), data, None, settings)
     step = loop.CompiledStep(run)
 
     def turn():
@@ -105,20 +100,16 @@ CANDIDATES = {
 
 
 def times(width, rounds):
-    """Seconds of each candidate's turns, in rounds."""
-    turns = {}
+    """Seconds of a step of each candidate, in rounds."""
+    from tfeffi.study.turns import interleaved
+
+    turns, burst = {}, BURST.get(width, 2)
     for name, (build, arguments) in CANDIDATES.items():
         print(f"width {width}: building {name}", flush=True)
-        turns[name] = build(width, BURST.get(width, 2), **arguments)
+        turns[name] = build(width, burst, **arguments)
         turns[name]()
-    measured = {name: [] for name in turns}
-    for number in range(rounds):
-        for name, turn in turns.items():
-            started = time.perf_counter()
-            turn()
-            measured[name].append((time.perf_counter() - started) / BURST.get(width, 2))
-        print(f"width {width}: round {number + 1} of {rounds}", flush=True)
-    return measured
+    measured = interleaved(turns, rounds, lambda at: print(f"width {width}: {at}"))
+    return {name: [one / burst for one in seconds] for name, seconds in measured.items()}
 
 
 def convolution(width, dtype, repeats=15):
@@ -168,11 +159,12 @@ def rows(width, rounds):
 
 
 def main(_):
-    if _MEMORY_OF.value:
+    options = flags.FLAGS
+    if options.memory_of:
         from tfeffi.analysis.memory import peak_memory_mb
 
-        build, arguments = CANDIDATES[_MEMORY_OF.value]
-        turn = build(_WIDTHS.value[0], 2, **arguments)
+        build, arguments = CANDIDATES[options.memory_of]
+        turn = build(options.width[0], 2, **arguments)
         turn()
         turn()
         print(json.dumps({"peak_memory_mb": peak_memory_mb()}))
@@ -180,14 +172,18 @@ def main(_):
     from tfeffi.study.results import Result
 
     result = Result.new("train_step")
-    for width in _WIDTHS.value:
-        for row in rows(width, _ROUNDS.value):
+    for width in options.width:
+        for row in rows(width, options.rounds):
             result.add_row(**row)
             print(f"{row['name']:40} {row['step_ms']:8.0f} ms  {row['speedup']:.2f}x", flush=True)
         for dtype in ("float32", "bfloat16"):
             result.add_row(**convolution(width, dtype))
-    result.write(_OUTPUT.value)
+    result.write(options.output)
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("output", "results/train_step.json", "The result file.")
+    flags.DEFINE_multi_integer("width", [16, 64], "Widths of ResNet-20.")
+    flags.DEFINE_integer("rounds", 7, "How often each candidate takes its turn.")
+    flags.DEFINE_string("memory_of", None, "Internal: measure this candidate's memory.")
     app.run(main)
