@@ -6,18 +6,48 @@ forwards to it. Methods run in the order in which they are given to `tfeffi.trai
 """
 
 import importlib
+import inspect
+import itertools
 import pkgutil
+from collections.abc import Sequence
 
 from tfeffi.errors import BadInput, near
 from tfeffi.methods.method import Method, NoEffectWarning
 
-__all__ = ["Method", "NoEffectWarning", "build"]
+__all__ = ["Method", "NoEffectWarning", "build", "check_together", "names"]
+
+
+def names() -> list[str]:
+    """The methods there are."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
 
 
 def build(name: str, **settings) -> Method:
-    """The method of folder `tfeffi/methods/NAME`, with its settings; BadInput if there is none."""
-    known = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
-    if name not in known:
-        hint = near(name, known) if known else "this version has no methods yet"
-        raise BadInput(f'method "{name}" is not known; {hint}')
-    return importlib.import_module(f"tfeffi.methods.{name}").build(**settings)
+    """The method of folder `tfeffi/methods/NAME`, with its settings.
+
+    Raises:
+        BadInput: there is no such method, it has no such setting, or it needs one that is missing.
+    """
+    if name not in names():
+        raise BadInput(f'method "{name}" is not known; {near(name, names())}')
+    make = importlib.import_module(f"{__name__}.{name}").build
+    signature = inspect.signature(make)
+    for key in settings:
+        if key not in signature.parameters:
+            known = list(signature.parameters)
+            hint = near(key, known) if known else "it has none"
+            raise BadInput(f'method {name}: unknown setting "{key}"; {hint}')
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        raise BadInput(f"method {name}: {error}") from None
+    return make(**settings)
+
+
+def check_together(methods: Sequence[Method]) -> None:
+    """Raises BadInput if two of the methods exclude each other; names both and the reason."""
+    for one, other in itertools.permutations(methods, 2):
+        if reason := one.excludes().get(other.name):
+            raise BadInput(
+                f"methods {one.name} and {other.name} exclude each other: {reason}; leave one out"
+            )

@@ -26,12 +26,25 @@ class Method:
         """Traced: the unscaled, reduced gradients of `run.model.trainable_variables`, in order."""
         return gradients
 
+    def before_step(self, run) -> None:
+        """Traced, before the update, across replicas; may assign variables. Not before skipped steps."""
+
     def after_step(self, run) -> None:
         """Traced, after the update, across replicas; may assign variables. Not after skipped steps."""
 
     def on_epoch_end(self, run) -> None:
         """Eager, before validation; may change the model (`run.adopt`), the batch
         (`run.set_batch_size`) and the size of the images (`run.image_size`)."""
+
+    @property
+    def name(self) -> str:
+        """Its folder in tfeffi/methods, or its class."""
+        room, _, rest = type(self).__module__.partition("tfeffi.methods.")
+        return rest.partition(".")[0] if rest and not room else type(self).__name__
+
+    def excludes(self) -> dict[str, str]:
+        """The names of the methods that cannot act on the same run, and why."""
+        return {}
 
     @property
     def variables(self) -> tuple:

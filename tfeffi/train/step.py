@@ -53,6 +53,8 @@ def build(run: Run) -> Callable[[tf.Tensor, tf.Tensor], None]:
         run.optimizer.apply(gradients, model.trainable_variables)
 
     def update(gradients):
+        for method in run.methods:
+            method.before_step(run)
         strategy.run(update_replica, (gradients,))
         for method in run.methods:
             method.after_step(run)
