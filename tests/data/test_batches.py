@@ -199,3 +199,32 @@ def test_numbers_out_of_range_are_refused(change, words):
 def test_augmentations_that_make_no_sense_are_refused(bad):
     with pytest.raises(BadInput, match="augment"):
         Augment(**bad)
+
+
+def test_alternate_flip_shows_every_image_from_both_sides_in_two_epochs():
+    data, seen = numbered(40), []
+    for epoch in range(4):
+        batches = pipeline(data, 8, training=True, epoch=epoch, augment=Augment(flip="alternate"))
+        images, labels = collect(batches)
+        mirrored = {}
+        for image, label in zip(bytes_of(images), labels, strict=True):
+            mirrored[label] = which(image, [data.images[label], data.images[label][:, ::-1]])
+        seen.append([mirrored[label] for label in range(40)])
+    assert set(map(sum, zip(seen[0], seen[1], strict=True))) == {1}
+    assert seen[0] == seen[2] and seen[1] == seen[3]
+    assert 8 < sum(seen[0]) < 32
+
+
+def test_alternate_flip_and_moves_are_independent_of_each_other():
+    augment, data = Augment(flip="alternate", translate=2), numbered(30)
+    images, labels = collect(pipeline(data, 30, training=True, augment=augment))
+    found = {
+        which(i, candidates(data.images[n], augment))
+        for i, n in zip(bytes_of(images), labels, strict=True)
+    }
+    assert None not in found and len(found) > 15
+
+
+def test_an_unknown_flip_is_told():
+    with pytest.raises(BadInput, match="augment flip='often' must be True, False or \"alternate\""):
+        Augment(flip="often")

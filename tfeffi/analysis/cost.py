@@ -82,11 +82,23 @@ def cost(model: keras.Model, input_shape: Any = None) -> Cost:
     Example:
         cost(keras.applications.MobileNetV2()).macs      # 300_774_272
     """
+    seen, params = walk(model, input_shape), model.count_params()
+    return Cost(
+        macs=sum(layer.macs for layer in seen.layers.values()),
+        params=params,
+        bytes=BYTES_PER_VALUE * params,
+        activation_bytes=BYTES_PER_VALUE * seen.activations,
+        layers=tuple(seen.layers.values()),
+        uncounted=tuple(seen.uncounted),
+    )
+
+
+def walk(model: keras.Model, input_shape: Any = None) -> "Walk":
+    """Goes through a model call by call with symbolic tensors; arguments and errors of `cost`."""
     _check_model(model)
-    tensors = _input_tensors(model, input_shape)
-    walk = _Walk()
+    tensors, seen = _input_tensors(model, input_shape), Walk()
     try:
-        walk.model(model, tensors, "")
+        seen.model(model, tensors, "")
     except BadInput:
         raise
     except (ValueError, TypeError, ArithmeticError) as error:
@@ -96,15 +108,7 @@ def cost(model: keras.Model, input_shape: Any = None) -> Cost:
         raise BadInput(
             f'cost: input_shape {input_shape} does not fit model "{model.name}": {why}'
         ) from error
-    params = model.count_params()
-    return Cost(
-        macs=sum(layer.macs for layer in walk.layers.values()),
-        params=params,
-        bytes=BYTES_PER_VALUE * params,
-        activation_bytes=BYTES_PER_VALUE * walk.activations,
-        layers=tuple(walk.layers.values()),
-        uncounted=tuple(walk.uncounted),
-    )
+    return seen
 
 
 def layer_macs(layer: keras.Layer, input_shape: Shape, output_shape: Shape) -> int:
@@ -205,10 +209,11 @@ def _is_shape(value: Any) -> bool:
     )
 
 
-class _Walk:
-    """Goes through a model with symbolic tensors and adds up what each call costs."""
+class Walk:
+    """Adds up what each call costs; `calls` has (operation, tensors in, tensors out) of each."""
 
     def __init__(self):
+        self.calls: list[tuple[Any, list[Any], list[Any]]] = []
         self.layers: dict[str, LayerCost] = {}
         self.activations = 0
         self.uncounted: list[str] = []
@@ -272,6 +277,7 @@ class _Walk:
         kind = operation.__class__.__name__  # a fused BatchNormalization is one, too
         self.layers[name] = LayerCost(name, kind, macs, params, shape[1:])
         self.activations += sum(_values(operation, tensor.shape[1:]) for tensor in outputs)
+        self.calls.append((operation, inputs, outputs))
         return outputs
 
     def _new_params(self, operation: Any) -> int:

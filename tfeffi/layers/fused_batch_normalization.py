@@ -5,14 +5,12 @@ reading and writing the whole activation, and casts half-precision activations t
 The fused kernel does all at once and keeps only the statistics in float32.
 """
 
-import copy
 import math
 from typing import Any
 
 import keras
 
-from tfeffi import derived
-from tfeffi.errors import BadInput
+from tfeffi.layers.exchange import exchange
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -111,47 +109,7 @@ def fuse_batch_normalization(model: keras.Model) -> keras.Model:
     Example:
         model = fuse_batch_normalization(keras.applications.MobileNetV2(weights=None))
     """
-    if not isinstance(model, keras.Model):
-        raise BadInput(f"fuse_batch_normalization: expected a keras.Model, not {model!r}")
-    if not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):
-        raise BadInput(
-            f'fuse_batch_normalization: model "{model.name}" is subclassed '
-            f"({type(model).__name__}); use FusedBatchNormalization in its code"
-        )
-    config = _with_fused(copy.deepcopy(model.get_config()))
-    fused = model.__class__.from_config(
-        config, custom_objects={"FusedBatchNormalization": FusedBatchNormalization}
-    )
-    for layer in model.layers:
-        twin = fused.get_layer(layer.name)
-        for old, new in zip(layer.variables, twin.variables, strict=True):
-            new.assign(old)
-    derived.renew(fused)
-    _copy_trainable(model, fused)
-    return fused
-
-
-def _with_fused(config: Any) -> Any:
-    """The config of a model with each BatchNormalization's class exchanged, at any depth."""
-    if isinstance(config, dict):
-        config = {key: _with_fused(value) for key, value in config.items()}
-        if config.get("class_name") == "BatchNormalization" and "keras" in str(
-            config.get("module")
-        ):
-            name = "FusedBatchNormalization"
-            config.update(class_name=name, registered_name=name, module=None)
-        return config
-    if isinstance(config, (list, tuple)):
-        return type(config)(_with_fused(value) for value in config)
-    return config
-
-
-def _copy_trainable(old: keras.Layer, new: keras.Layer) -> None:
-    """Copies the flags from the outside in: setting a model's flag sets those of its layers."""
-    new.trainable = old.trainable
-    if isinstance(old, keras.Model):
-        for layer in old.layers:
-            _copy_trainable(layer, new.get_layer(layer.name))
+    return exchange(model, {"BatchNormalization": FusedBatchNormalization})
 
 
 def _positions(inputs: Any) -> Any:

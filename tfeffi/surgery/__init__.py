@@ -8,6 +8,7 @@ Layers that surgery cannot see through pin their channels; a rule for a layer of
 lines (`register`).
 """
 
+from tfeffi.surgery.branches import drop_constant_branches
 from tfeffi.surgery.coupling import Coupling, Group, Plan, groups
 from tfeffi.surgery.deepening import deepen
 from tfeffi.surgery.rebuild import apply, reindex
@@ -31,6 +32,7 @@ __all__ = [
     "cut",
     "cuts",
     "deepen",
+    "drop_constant_branches",
     "groups",
     "register",
     "reindex",

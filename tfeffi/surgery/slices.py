@@ -1,5 +1,6 @@
 """What an optimizer needs to follow a surgery: the cut of every variable, and its slots likewise."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
@@ -19,10 +20,14 @@ class Slices:
         paths: the `path` of every variable; the old and the new model have the same, in the same
             order.
         cuts: the cuts of each variable, in the same order; empty for those that stayed.
+        by_name: whether layers were taken out or put in before the cut. An optimizer's slots are
+            then found by their names; those of a new variable start afresh, and so do those of
+            several variables with one name (nested models) when their number has changed.
     """
 
     paths: tuple[str, ...]
     cuts: tuple[tuple[Cut, ...], ...]
+    by_name: bool = False
 
     @classmethod
     def of(cls, model: keras.Model, cuts: Mapping[int, tuple[Cut, ...]]) -> "Slices":
@@ -92,6 +97,8 @@ class Slices:
             return made
         made.build(model.trainable_variables)
         old, new = optimizer.variables, made.variables
+        if self.by_name:
+            old, new = _pairs(old, new)
         owners = list(self._owners(old, model))
         if len(old) != len(new):
             raise BadInput(
@@ -130,6 +137,17 @@ class Slices:
             count = seen.get(slot.name, 0)
             seen[slot.name] = count + 1
             yield places[stem][count % len(places[stem])]
+
+
+def _pairs(old, new) -> tuple[list, list]:
+    """The variables of two optimizers that have one name, side by side."""
+    groups = [collections.defaultdict(list), collections.defaultdict(list)]
+    for variables, group in zip((old, new), groups, strict=True):
+        for variable in variables:
+            group[variable.name].append(variable)
+    before, after = groups
+    same = [name for name in after if len(after[name]) == len(before.get(name, ()))]
+    return tuple([v for name in same for v in group[name]] for group in groups)
 
 
 def _again(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

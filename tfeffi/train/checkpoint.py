@@ -16,10 +16,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfeffi import derived, files, layers
+from tfeffi import derived, files
 from tfeffi.data import Images
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
+from tfeffi.train.precision import fused
 from tfeffi.train.settings import Settings
 from tfeffi.train.state import Best, Run
 
@@ -140,14 +141,8 @@ def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
     return True
 
 
-def model_from_json(text: str, fuse: bool) -> keras.Model:
-    """The model of a checkpoint, with fused batch normalization if the run uses it."""
-    model = keras.models.model_from_json(text)
-    return layers.fuse_batch_normalization(model) if fuse else model
-
-
 def _take_model(run: Run, text: str) -> None:
     """Gives the run the model that a method had made, and an optimizer bound to it."""
     with run.strategy.scope():
-        run.model = model_from_json(text, run.settings.fuse_batch_normalization)
+        run.model = fused(keras.models.model_from_json(text), run.settings)
         run.optimizer = run.new_optimizer()

@@ -146,8 +146,11 @@ def measure(
     trained: list[Trained], test: data.Images, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The row of a list of replicates: test accuracy (or loss) and what it cost, mean and spread."""
-    loss = settings.get("loss", "cross_entropy")
-    scores = [evaluate(t.model, test, loss) for t in trained]
+    loss, views = settings.get("loss", "cross_entropy"), settings.get("test_views", "one")
+    scores = [evaluate(t.model, test, loss, views) for t in trained]
+    if views != "one":
+        for score, t in zip(scores, trained, strict=True):
+            score["accuracy_one_view"] = evaluate(t.model, test, loss)["accuracy"]
     counted = cost(trained[0].model, test.images.shape[1:])
     columns = {
         "train_seconds": [t.train_seconds for t in trained],
@@ -158,7 +161,7 @@ def measure(
         "dataset": f"{test.name} {test.split}",
         "n": len(trained),
         "epochs": len(trained[0].history),
-    }
+    } | ({} if views == "one" else {"test_views": views})
     for key, values in columns.items():
         row[f"{key}_mean"] = statistics.fmean(values)
         if len(values) > 1:

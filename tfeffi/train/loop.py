@@ -16,12 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfeffi import files, layers, models
+from tfeffi import files, models
 from tfeffi.analysis.cost import cost
 from tfeffi.analysis.memory import peak_memory_mb
 from tfeffi.data import Images, pipeline
 from tfeffi.errors import BadInput
-from tfeffi.methods import Method
+from tfeffi.methods import Method, check_together
 from tfeffi.train import checkpoint, losses, precision, step
 from tfeffi.train.evaluation import Evaluator
 from tfeffi.train.progress import Reporter
@@ -143,7 +143,7 @@ def _made(workdir: str | pathlib.Path) -> pathlib.Path:
 def _check(model, train, validation, settings, strategy) -> None:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise BadInput("fit: the model must be a built functional or sequential keras.Model")
-    check_batch_size(settings.batch_size, len(train), strategy)
+    check_batch_size(settings.batch_size, len(train), strategy, settings.ghost_batch)
     clipped = [key for key in settings.optimizer if "clip" in key]
     if clipped and strategy.num_replicas_in_sync > 1:
         raise BadInput(
@@ -161,6 +161,7 @@ def _check(model, train, validation, settings, strategy) -> None:
 def begin(model, train, validation, settings, methods=(), strategy=None) -> Run:
     """The run before its first step: the model in its precision, methods applied, optimizer bound."""
     strategy = strategy or tf.distribute.get_strategy()
+    check_together(methods)
     totals, pace = Totals(), Pace()
     scale = precision.loss_scale_for(settings.precision, settings.loss_scale)
     with strategy.scope():
@@ -171,8 +172,7 @@ def begin(model, train, validation, settings, methods=(), strategy=None) -> Run:
         )  # fmt: skip
         for method in methods:
             method.on_model(run)
-        if settings.fuse_batch_normalization:
-            run.model = layers.fuse_batch_normalization(run.model)
+        run.model = precision.fused(run.model, settings)
         run.optimizer = run.new_optimizer()
     return run
 
@@ -327,7 +327,7 @@ def _finish(run: Run) -> Trained:
     if run.best:
         epoch = run.best.epoch
         if run.best.model_json != model.to_json():
-            model = checkpoint.model_from_json(run.best.model_json, fuse=False)
+            model = keras.models.model_from_json(run.best.model_json)
         for variable, value in zip(model.variables, run.best.arrays, strict=True):
             variable.assign(value)
     with tf.distribute.get_strategy().scope():

@@ -6,11 +6,13 @@ from typing import Any
 import keras
 
 from tfeffi.errors import BadInput, near
+from tfeffi.train.muon import ConvolutionMuon
 
 OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
+    "convolution_muon": ConvolutionMuon,
 }
 
 

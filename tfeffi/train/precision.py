@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfeffi import derived
+from tfeffi import derived, layers
+from tfeffi.train.settings import Settings
 
 MIN_SCALE, MAX_SCALE = 1.0, 2.0**24
 
@@ -34,6 +35,18 @@ def recast(model: keras.Model, precision: str) -> keras.Model:
     made = model.__class__.from_config(_with_dtype(model.get_config(), precision, exact))
     copy_variables(model, made)
     return made
+
+
+def fused(model: keras.Model, settings: Settings) -> keras.Model:
+    """The model with the layers that the settings want for training; its config stays as it is."""
+    classes = {}
+    if settings.ghost_batch:
+        classes["BatchNormalization"] = layers.ghost_class(settings.ghost_batch)
+    elif settings.fuse_batch_normalization:
+        classes["BatchNormalization"] = layers.FusedBatchNormalization
+    if settings.fuse_activations:
+        classes["Activation"] = layers.FusedActivation
+    return layers.exchange(model, classes) if classes else model
 
 
 def _with_dtype(config: Any, precision: str, exact: set[str]) -> Any:

@@ -7,9 +7,12 @@ from typing import Any
 
 from tfeffi.data import Augment
 from tfeffi.errors import BadInput, near
+from tfeffi.layers import check_ghost_batch
+from tfeffi.train.scaling import scaled
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 LOSSES = ("cross_entropy", "reconstruction")
+VIEWS = ("one", "flip", "flip_and_move")
 MONITORS = {"validation_accuracy": 1, "validation_loss": -1}  # 1: larger is better
 
 
@@ -21,6 +24,8 @@ class Settings:
         epochs: passes over the training images.
         batch_size: images per step, over all replicas of the strategy.
         learning_rate: the peak of the schedule.
+        scale_learning_rate: `{"reference_batch": 256, "rule": "linear" | "sqrt"}`: the batch for
+            which `learning_rate` is right; that of `batch_size` follows. Empty: as it stands.
         optimizer: `{"name": "sgd" | "adam" | "adamw", ...}` and Keras's own arguments.
         schedule: `{"name": "constant" | "step" | "cosine" | "warm_restarts" | "triangular", ...}`;
             see `tfeffi.train.schedules.build`. `warmup_epochs` may stand in any of them.
@@ -34,7 +39,12 @@ class Settings:
         early_stopping: epochs without a better `monitor` before the run ends with its best weights.
         monitor: `"validation_accuracy"` or `"validation_loss"`.
         evaluate_every: epochs between two looks at the validation images.
+        test_views: of each test image, `"one"`, `"flip"` or `"flip_and_move"`, their outputs averaged;
+            see `tfeffi.train.evaluation.averaged`. What the test costs grows with it.
+        ghost_batch: BatchNormalization takes its statistics over so many images at a time, which
+            divides batch_size; None for the batch of a replica.
         fuse_batch_normalization: run BatchNormalization through TensorFlow's fused kernel.
+        fuse_activations: compile Activation layers (GELU, SiLU, …) to one loop.
         checkpoint_seconds: at most so many seconds of work are lost when a run is killed.
         seed: data order, augmentation and whatever methods draw.
 
@@ -45,6 +55,7 @@ class Settings:
     epochs: int = 10
     batch_size: int = 128
     learning_rate: float = 0.05
+    scale_learning_rate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     optimizer: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"name": "sgd", "momentum": 0.9, "nesterov": True}
     )
@@ -59,7 +70,10 @@ class Settings:
     early_stopping: int | None = None
     monitor: str = "validation_accuracy"
     evaluate_every: int = 1
+    test_views: str = "one"
+    ghost_batch: int | None = None
     fuse_batch_normalization: bool = True
+    fuse_activations: bool = True
     checkpoint_seconds: float = 60.0
     seed: int = 0
 
@@ -77,6 +91,11 @@ class Settings:
         _choose("precision", self.precision, PRECISIONS)
         _choose("loss", self.loss, LOSSES)
         _choose("monitor", self.monitor, MONITORS)
+        _choose("test_views", self.test_views, VIEWS)
+        if self.test_views != "one" and self.loss != LOSSES[0]:
+            raise BadInput(
+                f'train setting test_views="{self.test_views}" is for loss="{LOSSES[0]}"'
+            )
         if self.early_stopping is not None:
             _demand(
                 self.early_stopping >= 1, "early_stopping", self.early_stopping, "1 epoch or more"
@@ -90,10 +109,13 @@ class Settings:
                 'train setting monitor="validation_accuracy" is not measured for a reconstruction; '
                 'set monitor="validation_loss"'
             )
-        for name in ("optimizer", "schedule", "augment"):
+        for name in ("optimizer", "schedule", "scale_learning_rate", "augment"):
             _demand(isinstance(getattr(self, name), Mapping), name, getattr(self, name),
                     'a mapping such as {"name": ...}')  # fmt: skip
         make_augment(self.augment)
+        scaled(self)
+        if self.ghost_batch is not None:
+            check_ghost_batch(self.ghost_batch, self.batch_size)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":

@@ -12,9 +12,9 @@ from tfeffi.data import Images
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
 from tfeffi.surgery import Slices
-from tfeffi.train import optimizers, schedules
-from tfeffi.train.precision import LossScale, NoScale
-from tfeffi.train.settings import Settings
+from tfeffi.train import losses, optimizers, scaling, schedules
+from tfeffi.train.precision import LossScale, NoScale, fused
+from tfeffi.train.settings import Settings, make_augment
 
 
 @dataclasses.dataclass
@@ -114,9 +114,8 @@ class Run:
     def _schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
         s = self.settings
         steps = len(self.train) // s.batch_size
-        return schedules.Paced(
-            schedules.build(s.schedule, s.learning_rate, s.epochs, steps), self.pace
-        )
+        peak, schedule = scaling.scaled(s)
+        return schedules.Paced(schedules.build(schedule, peak, s.epochs, steps), self.pace)
 
     def set_batch_size(self, batch_size: int, learning_rate_factor: float = 1.0) -> None:
         """Goes on with another batch size; for `on_epoch_end`.
@@ -130,17 +129,34 @@ class Run:
         Raises:
             BadInput: a batch larger than the data, or one that does not divide over the replicas.
         """
-        check_batch_size(batch_size, len(self.train), self.strategy)
+        check_batch_size(batch_size, len(self.train), self.strategy, self.settings.ghost_batch)
         self.batch_size = batch_size
         rate = (len(self.train) // self.settings.batch_size) / self.steps_per_epoch
         done = 0 if self.optimizer is None else int(self.optimizer.iterations)
         self.pace.change(done, rate, learning_rate_factor)
 
+    def first_loss(self) -> float:
+        """The mean loss of the epoch's first batch, as its step computes it; nothing is changed."""
+        s, model = self.settings, self.model
+        batches = data.pipeline(
+            self.images, self.batch_size, training=True, seed=s.seed, epoch=self.epoch,
+            augment=make_augment(s.augment),
+        )  # fmt: skip
+        images, labels = next(iter(batches))
+        before = [tf.identity(tf.convert_to_tensor(v)) for v in model.variables]
+        outputs = self.strategy.run(lambda: model(images, training=True))
+        for variable, value in zip(model.variables, before, strict=True):
+            variable.assign(value)
+        each = losses.per_example(
+            s.loss, self.strategy.experimental_local_results(outputs)[0], images, labels,
+            s.label_smoothing, losses.gives_probabilities(model),
+        )  # fmt: skip
+        return float(tf.reduce_mean(each))
+
     def adopt(self, model: keras.Model, slices: Slices) -> None:
         """Goes on with a model that surgery made of the present one; optimizer slots follow."""
         with self.strategy.scope():
-            fuse = self.settings.fuse_batch_normalization
-            self.model = layers.fuse_batch_normalization(model) if fuse else model
+            self.model = fused(model, self.settings)
             self.optimizer = slices.apply_to(self.optimizer, self.model, make=self.new_optimizer)
 
     def counters(self) -> dict[str, Any]:
@@ -149,14 +165,19 @@ class Run:
         return {n: getattr(self, n) for n in (*names, "batch_size", "image_size", "history")}
 
 
-def check_batch_size(batch_size: int, images: int, strategy: tf.distribute.Strategy) -> None:
-    """Raises BadInput for a batch that the data or the replicas cannot be divided into."""
+def check_batch_size(
+    batch_size: int,
+    images: int,
+    strategy: tf.distribute.Strategy,
+    ghost_batch: int | None = None,
+) -> None:
+    """Raises BadInput for a batch that the data, replicas or ghost batches do not divide into."""
     if not isinstance(batch_size, int) or batch_size < 1:
         raise BadInput(f"fit: batch_size={batch_size!r} must be a whole number of at least 1")
     if batch_size > images:
         raise BadInput(f"fit: batch_size={batch_size} is larger than the {images} training images")
-    if batch_size % strategy.num_replicas_in_sync:
-        raise BadInput(
-            f"fit: batch_size={batch_size} does not divide over "
-            f"{strategy.num_replicas_in_sync} replicas"
-        )
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise BadInput(f"fit: batch_size={batch_size} does not divide over {replicas} replicas")
+    if ghost_batch:
+        layers.check_ghost_batch(ghost_batch, batch_size // replicas)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfeffi.compress.prune.scores import Place, Scores, finish, normalize, reduce
 from tfeffi.errors import BadInput
-from tfeffi.surgery import Coupling
+from tfeffi.surgery import Coupling, kernels
 
 _ROWS = 1 << 14  # of a kernel held in float64 at once
 
@@ -88,7 +88,7 @@ def bn_scale(coupling: Coupling, data=None, *, reduction="mean", normalization="
     for site, _ in coupling.sites:
         channels = site.outputs[0].channels
         if channels is not None and "gamma" in site.layer.shapes:
-            gamma = np.abs(_numpy(site, "gamma"))
+            gamma = np.abs(keras.ops.convert_to_numpy(site.layer.live.gamma).astype(np.float32))
             places.append(Place.of(site.layer.path, coupling.classes_of(channels), gamma))
     if not places:
         raise BadInput(
@@ -100,46 +100,12 @@ def bn_scale(coupling: Coupling, data=None, *, reduction="mean", normalization="
 
 def written(coupling: Coupling) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(layer, class of each row, rows) of every kernel, one row for each channel it makes."""
-    for site, rule in coupling.sites:
-        if rule.mints and not site.call.index:
-            made = np.arange(len(site.outputs[0].channels))
-            classes = coupling.classes_of(site.outputs[0].channels)
-            for weight, one in _cuts(site, rule, made):
-                if one.index is made:
-                    yield site.layer.path, classes, _rows(site, weight, one.axis)
+    return ((side.layer, side.classes, side.rows()) for side in kernels.made(coupling))
 
 
 def read(coupling: Coupling) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(layer, class of each row, rows) of every kernel, one row for each channel it reads."""
-    for site, rule in coupling.sites:
-        if rule.reads and not site.call.index and rule.incoming(site, [np.zeros(0)]) is not None:
-            made = np.arange(len(site.outputs[0].channels))
-            classes = coupling.classes_of(site.source.channels)
-            for weight, one in _cuts(site, rule, made):
-                if one.shared:
-                    rows = _rows(site, weight, one.axis)
-                    # more rows than channels: a multiplier; fewer: groups, whose channels are tied
-                    at = np.arange(len(rows)) // max(1, len(rows) // len(classes))
-                    yield site.layer.path, classes[at], rows
-
-
-def _cuts(site, rule, made: np.ndarray):
-    """(weight, cut) of the kernels of a layer, with every channel kept."""
-    whole = [None if t.channels is None else np.arange(len(t.channels)) for t in site.inputs]
-    for weight, several in rule.edit(site, whole, [made]).cuts.items():
-        if len(site.layer.shapes.get(weight, ())) > 1:
-            for one in several:
-                yield weight, one
-
-
-def _rows(site, weight: str, axis: int) -> np.ndarray:
-    kernel = np.moveaxis(_numpy(site, weight), axis, 0)
-    return kernel.reshape(len(kernel), -1)
-
-
-def _numpy(site, weight: str) -> np.ndarray:
-    variable = next(v for v in site.layer.live.variables if v.name == weight)
-    return keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32"))
+    return ((side.layer, side.classes, side.rows()) for side in kernels.read(coupling))
 
 
 def _norm(coupling: Coupling, norm, reduction: str, normalization: str) -> Scores:

@@ -70,13 +70,27 @@ class Noise(Rule):
 
 
 class Rescaling(Rule):
-    """Rescaling by scalars."""
+    """Rescaling by numbers, or by lists with a value for each channel, which follow them."""
+
+    tied_calls = True
 
     def choose(self, site):
-        numbers = (site.config.get("scale"), site.config.get("offset"))
-        if all(isinstance(number, (int, float)) for number in numbers):
-            return self
-        return Opaque("{layer} has a value for each channel")
+        channels = site.source.channels
+        for value in (site.config.get("scale"), site.config.get("offset")):
+            if isinstance(value, (int, float)):
+                continue
+            last = channels is not None and channels.axis == site.rank - 1
+            if not (last and isinstance(value, list) and len(value) == len(channels)):
+                return Opaque("{layer} has a value for each position of another axis")
+        return self
+
+    def edit(self, site, read, written):
+        lists = {key: site.config[key] for key in ("scale", "offset")}
+        return Edit({
+            key: [value[i] for i in read[0]]
+            for key, value in lists.items()
+            if isinstance(value, list) and read[0] is not None
+        })  # fmt: skip
 
 
 class Reduction(Rule):

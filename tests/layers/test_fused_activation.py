@@ -1,0 +1,60 @@
+"""FusedActivation: Keras's values and gradients, in one compiled loop; in files a plain Activation."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfeffi.layers import FusedActivation, FusedBatchNormalization, exchange
+
+X = np.concatenate([np.linspace(-8, 8, 257), [0.0, -1e-3, 1e-3, 30, -30]]).astype("float32")
+
+
+def value_and_gradient(layer, x):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+        total = tf.reduce_sum(tf.cast(y, tf.float32) * tf.range(len(x), dtype=tf.float32))
+    return np.asarray(tf.cast(y, tf.float32)), np.asarray(tape.gradient(total, x)), y.dtype
+
+
+@pytest.mark.parametrize("name", FusedActivation.POINTWISE)
+def test_value_and_gradient_are_those_of_keras(name):
+    ours = value_and_gradient(FusedActivation(name), X)
+    theirs = value_and_gradient(layers.Activation(name), X)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu"])
+def test_bfloat16_is_rounded_once(name):
+    ours, _, dtype = value_and_gradient(FusedActivation(name, dtype="mixed_bfloat16"), X)
+    assert dtype == tf.bfloat16
+    rounded = tf.cast(X, tf.bfloat16)
+    exact = tf.cast(keras.activations.get(name)(tf.cast(rounded, tf.float32)), tf.bfloat16)
+    np.testing.assert_allclose(ours, np.asarray(tf.cast(exact, tf.float32)), rtol=2**-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["relu", "softmax", "linear"])
+def test_the_rest_is_keras_own(name):
+    x = X[:250].reshape(5, 50)
+    np.testing.assert_array_equal(FusedActivation(name)(x), layers.Activation(name)(x))
+
+
+def test_in_a_model_it_is_exchanged_with_batch_normalization_and_saved_as_keras_own(tmp_path):
+    inputs = keras.Input((6, 6, 2))
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3, name="conv")(inputs))
+    model = keras.Model(inputs, layers.Activation("gelu", name="act")(x))
+    classes = {"BatchNormalization": FusedBatchNormalization, "Activation": FusedActivation}
+    made = exchange(model, classes)
+    kinds = {layer.name: type(layer) for layer in made.layers}
+    assert (kinds["bn"], kinds["act"]) == (FusedBatchNormalization, FusedActivation)
+    assert made.get_config() == model.get_config()
+    images = np.random.default_rng(0).normal(size=(3, 6, 6, 2)).astype("float32")
+    np.testing.assert_allclose(made(images), model(images), atol=1e-6)
+    made.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert type(loaded.get_layer("act")) is layers.Activation
+    np.testing.assert_allclose(loaded(images), model(images), atol=1e-6)

@@ -1,0 +1,40 @@
+"""PruneTrain with one replica and with two, in a process that has two logical CPUs; prints rows."""
+
+import json
+
+import keras
+import tensorflow as tf
+
+from tests.methods.test_prune_train import STRONG, residual
+from tests.train.cases import images
+from tfeffi import methods
+from tfeffi.train import Settings, fit
+
+
+def main():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, two)
+    found = {}
+    for variant in ("threshold", "proximal"):
+        for name, strategy in (
+            ("one", None),
+            ("two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])),
+        ):
+            keras.utils.set_random_seed(0)
+            method = methods.build(
+                "prune_train",
+                **{**STRONG, "variant": variant, "relative": True, "threshold": 0.3},
+            )
+            made = fit(
+                residual(), images(96), images(48, seed=1),
+                Settings(epochs=2, batch_size=32, learning_rate=0.05), methods=[method],
+                strategy=strategy, verbose=False,
+            )  # fmt: skip
+            keys = ("loss", "macs")
+            found[f"{variant} {name}"] = {k: [row[k] for row in made.history] for k in keys}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

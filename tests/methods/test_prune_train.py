@@ -1,0 +1,495 @@
+"""PruneTrain: R and λ by hand, surgery that changes nothing, and the method through `fit`."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings, strategies
+
+import tfeffi
+from tests.train.cases import images
+from tfeffi import methods
+from tfeffi.analysis.memory import training_memory
+from tfeffi.errors import BadInput
+from tfeffi.methods.prune_train import (
+    GroupLasso,
+    group_norms,
+    penalty_from_ratio,
+    reconfigure,
+    shrink_groups,
+    zero_then_check,
+)
+from tfeffi.train import Settings, fit, loop
+from tfeffi.train.loop import begin
+
+ROOT = np.sqrt(1e-8)
+L = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
+def sequential(classes=4):
+    return keras.Sequential([
+        keras.Input((8, 8, 1)), L.Conv2D(6, 3, padding="same", use_bias=False, name="one"),
+        L.BatchNormalization(name="bn1", momentum=0.5), L.ReLU(name="relu1"),
+        L.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="two"),
+        L.BatchNormalization(name="bn2", momentum=0.5), L.ReLU(name="relu2"), L.Flatten(name="flat"),
+        L.Dense(10, activation="relu", name="hidden"), L.Dense(classes, name="logits"),
+    ])  # fmt: skip
+
+
+def residual(classes=4, blocks=2):
+    """A stem, blocks of two convolutions with identity shortcuts, logits."""
+    x = inputs = keras.Input((8, 8, 1))
+    x = L.Conv2D(6, 3, padding="same", use_bias=False, name="stem")(x)
+    x = L.ReLU(name="stem_relu")(L.BatchNormalization(name="stem_bn", momentum=0.5)(x))
+    for i in range(blocks):
+        y = L.Conv2D(6, 3, padding="same", use_bias=False, name=f"b{i}_one")(x)
+        y = L.ReLU(name=f"b{i}_relu")(L.BatchNormalization(name=f"b{i}_bn1", momentum=0.5)(y))
+        y = L.Conv2D(6, 3, padding="same", use_bias=False, name=f"b{i}_two")(y)
+        y = L.BatchNormalization(name=f"b{i}_bn2", momentum=0.5)(y)
+        x = L.ReLU(name=f"b{i}_out")(L.Add(name=f"b{i}_add")([x, y]))
+    x = L.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, L.Dense(classes, name="logits")(x))
+
+
+def lively(model, seed=1):
+    """Gives batch normalizations statistics, scales and shifts as after training."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, L.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.weights])
+    return model
+
+
+def zero(model, made=(), read=(), channels=(1, 4)):
+    """Zeroes channels where these layers make them and where those read them."""
+    for name in made:
+        kernel = np.array(model.get_layer(name).kernel)
+        kernel[..., list(channels)] = 0
+        model.get_layer(name).kernel.assign(kernel)
+    for name in read:
+        kernel = np.array(model.get_layer(name).kernel)
+        rows = kernel.reshape(*kernel.shape[:-2], -1, kernel.shape[-1])
+        width = model.get_layer("two").filters if name == "hidden" else rows.shape[-2]
+        for channel in channels:
+            rows[..., channel::width, :] = 0
+        model.get_layer(name).kernel.assign(rows.reshape(kernel.shape))
+
+
+def some_images(n=16):
+    return np.random.default_rng(0).random((n, 8, 8, 1), np.float32)
+
+
+def outputs(model):
+    return np.array(model(some_images(), training=False))
+
+
+# ---------------------------------------------------------------- R and λ
+
+
+def test_the_norms_of_the_example_by_hand():
+    kernel = np.array([[3.0, 0.0], [4.0, 0.0]], np.float32).reshape(1, 1, 2, 2)
+    np.testing.assert_allclose(group_norms(kernel, 2), [3, 4], rtol=1e-6)
+    np.testing.assert_allclose(group_norms(kernel, 3), [5, ROOT], rtol=1e-6)
+    total = sum(float(np.sum(group_norms(kernel, axis))) for axis in (2, 3))
+    assert total == pytest.approx(12, rel=1e-4)
+    penalty = penalty_from_ratio(2.3026, 12.0, 0.2)
+    assert penalty == pytest.approx(0.047971, abs=1e-6)
+    assert penalty * 12 / (2.3026 + penalty * 12) == pytest.approx(0.2)
+
+
+def test_which_groups_there_are():
+    """Not the channels of the images, not the logits, not depthwise kernels; hidden layers: both."""
+    x = inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(4, 3, name="first")(x)
+    x = L.DepthwiseConv2D(3, name="depthwise")(x)
+    x = L.Conv2D(5, 1, name="second")(x)
+    x = L.Flatten()(x)
+    x = L.Dense(7, name="hidden")(x)
+    model = keras.Model(inputs, L.Dense(2, name="logits")(x))
+    lasso = GroupLasso(model)
+    found = {place: len(norms) for place, norms in lasso.norms().items()}
+    assert found == {
+        ("first", "made"): 4, ("second", "read"): 4, ("second", "made"): 5,
+        ("hidden", "read"): 5, ("hidden", "made"): 7, ("logits", "read"): 7,
+    }  # fmt: skip
+    kernels = {layer.name: np.float64(layer.kernel) for layer in model.layers if layer.weights[1:]}
+    by_hand = sum(
+        np.sqrt((kernels[name] ** 2).sum(axis) + 1e-8).sum()
+        for name, axis in (
+            ("first", (0, 1, 2)), ("second", (0, 1, 3)), ("second", (0, 1, 2)), ("hidden", 0),
+            ("logits", 1),
+        )
+    )  # fmt: skip
+    positions = kernels["hidden"].reshape(-1, 5, 7)  # what reads one channel is one group
+    by_hand += np.sqrt((positions**2).sum((0, 2)) + 1e-8).sum()
+    assert float(lasso()) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_the_size_factor_is_the_root_of_the_number_of_weights():
+    model = sequential()
+    plain, sized = GroupLasso(model), GroupLasso(model, size_factor=True)
+    by_hand = sum(float(np.sum(np.array(one.norms()) * np.sqrt(one.sizes))) for one in plain.groups)
+    assert float(sized()) == pytest.approx(by_hand, rel=1e-6)
+    reads = {one.layer: one.sizes[0] for one in plain.groups if one.reads}
+    assert reads == {"two": 9 * 8, "hidden": 4 * 4 * 10, "logits": 4}
+
+
+def test_gradients_are_finite_at_zero():
+    model = sequential()
+    for variable in model.trainable_variables:
+        variable.assign(np.zeros(variable.shape))
+    lasso = GroupLasso(model)
+    with tf.GradientTape() as tape:
+        loss = lasso()
+    values = [v.value for v in model.trainable_variables]
+    gradients = tape.gradient(loss, values, unconnected_gradients="zero")
+    assert all(np.all(np.array(g) == 0) for g in gradients)
+
+
+@settings(max_examples=30)
+@given(
+    by=strategies.floats(0, 3), axis=strategies.integers(0, 2), seed=strategies.integers(0, 99),
+    tied=strategies.booleans(),
+)  # fmt: skip
+def test_the_proximal_step_is_its_formula(by, axis, seed, tied):
+    """And the minimum of ½‖V − W‖² + by·Σ‖V_g‖: no shorter or longer group is better."""
+    kernel = np.random.default_rng(seed).normal(size=(2, 4, 4)).astype(np.float32)
+    count = kernel.shape[axis]
+    groups = np.arange(count, dtype=np.int32) // 2 if tied else None
+    found = np.array(shrink_groups(kernel, axis, by, groups))
+    rows, moved = (np.moveaxis(a, axis, 0).reshape(count, -1) for a in (kernel, found))
+    for group in range(count // 2 if tied else count):
+        at = np.flatnonzero(groups == group) if tied else [group]
+        norm = np.linalg.norm(rows[at])
+        np.testing.assert_allclose(moved[at], rows[at] * max(0, 1 - by / norm), atol=1e-6)
+        assert norm > by or not moved[at].any()
+
+
+# ---------------------------------------------------------------- reconfiguration
+
+
+@pytest.mark.parametrize(
+    ("make", "made", "read", "left"),
+    [
+        (sequential, ["one"], ["two"], {"one": 4, "two": 8, "hidden": 10}),
+        (sequential, ["two"], ["hidden"], {"one": 6, "two": 6, "hidden": 10}),
+        (sequential, ["hidden"], ["logits"], {"one": 6, "two": 8, "hidden": 8}),
+        (residual, ["b0_one"], ["b0_two"], {"stem": 6, "b0_one": 4, "b1_one": 6}),
+        (
+            residual, ["stem", "b0_two", "b1_two"], ["b0_one", "b1_one", "logits"],
+            {"stem": 4, "b0_two": 4, "b1_two": 4, "b0_one": 6, "b1_one": 6},
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_zero_on_both_sides_goes_and_nothing_changes(make, made, read, left):
+    model = lively(make())
+    zero(model, made, read)
+    small, _, report = reconfigure(model)
+    np.testing.assert_allclose(outputs(small), outputs(model), rtol=1e-6, atol=1e-6)
+    assert zero_then_check(model, some_images()) <= 1e-6
+    assert {n: small.get_layer(n).kernel.shape[-1] for n in left} == left
+    assert tfeffi.cost(small).macs < tfeffi.cost(model).macs
+    assert (report.channels_before - report.channels, report.blocks) == (2, ())
+    assert report.params == small.count_params() < report.params_before
+
+
+@pytest.mark.parametrize(
+    ("make", "made", "read"),
+    [
+        (sequential, ["one"], []),  # one side: it is still read, and relu(β − γμ/σ) is no zero
+        (sequential, [], ["two"]),
+        (residual, ["stem", "b0_two"], ["b0_one", "b1_one", "logits"]),  # one block still writes
+        (residual, ["stem", "b0_two", "b1_two"], ["b0_one", "logits"]),  # one block still reads
+    ],
+)
+def test_what_is_dense_on_one_side_stays(make, made, read):
+    model = lively(make())
+    zero(model, made, read)
+    again, _, report = reconfigure(model)
+    assert again is model and not report.changed
+
+
+def test_one_sided_removal_would_change_the_outputs():
+    model = lively(sequential())
+    zero(model, ["one"])
+    cut, _ = tfeffi.reindex(model, {"one": [0, 2, 3, 5]})
+    assert np.abs(outputs(cut) - outputs(model)).max() > 1e-3
+
+
+@pytest.mark.parametrize("first", ["b0_one", "b0_two"])
+def test_a_dead_block_leaves_and_its_constant_stays(first):
+    model = lively(residual())
+    zero(model, ["b0_one", "b0_two"] if first == "b0_one" else ["b0_two"], channels=range(6))
+    small, _, report = reconfigure(model)
+    assert report.blocks == ("b0_add",)
+    assert not any(layer.name.startswith(("b0_one", "b0_two", "b0_bn")) for layer in small.layers)
+    np.testing.assert_allclose(outputs(small), outputs(model), rtol=1e-6, atol=1e-6)
+    zero(small, ["stem", "b1_two"], ["b1_one", "logits"])  # channels of the constant may still go
+    smaller, _, _ = reconfigure(small)
+    assert len(smaller.get_layer("b0_add").offset) == 4
+    np.testing.assert_allclose(outputs(smaller), outputs(small), rtol=1e-6, atol=1e-6)
+
+
+def test_a_dead_layer_before_a_live_one_keeps_a_channel():
+    """A constant through a padded convolution is none at the border: the branch stays."""
+    model = lively(residual())
+    zero(model, ["b0_one"], channels=range(6))
+    small, _, report = reconfigure(model)
+    assert small is model and not report.changed
+    chain = sequential()
+    zero(chain, ["one"], ["two"], channels=range(6))
+    small, _, _ = reconfigure(chain)
+    assert small.get_layer("one").filters == 1
+    np.testing.assert_allclose(outputs(small), outputs(chain), rtol=1e-6, atol=1e-6)
+
+
+def test_negative_weights_are_weights():
+    """The reference code compares without the absolute value and takes them for zero."""
+    model = sequential()
+    for layer in ("one", "two"):
+        kernel = model.get_layer(layer).kernel
+        kernel.assign(-np.abs(np.array(kernel)) - 1e-3)
+    assert not reconfigure(model)[2].changed
+
+
+def test_thresholds_and_multiples():
+    model = sequential()
+    zero(model, ["one"], ["two"])
+    kernel = np.array(model.get_layer("one").kernel)
+    kernel[..., 1] = 3e-5
+    kernel[..., 4] = -2e-4
+    model.get_layer("one").kernel.assign(kernel)
+    assert reconfigure(model)[0].get_layer("one").filters == 5
+    assert reconfigure(model, 1e-3)[0].get_layer("one").filters == 4
+    assert reconfigure(model, 0.0)[2].changed is False
+    assert reconfigure(model, 1e-3, relative=True)[0].get_layer("one").filters == 4
+    assert zero_then_check(model, some_images(), 1e-3) < 1e-2
+    rounded = reconfigure(model, 1e-3, multiple_of=5)[0].get_layer("one")
+    assert rounded.filters == 5
+    assert (np.array(rounded.kernel)[..., 3] == np.float32(-2e-4)).all()  # the larger one
+
+
+def test_momentum_follows_so_that_the_next_step_is_that_of_the_masked_model():
+    model = lively(residual())
+    zero(model, ["b0_one"], ["b0_two"], channels=(0,))
+    zero(model, ["b1_two"], channels=range(6))
+    values = [np.random.default_rng(3).normal(size=v.shape) for v in model.trainable_variables]
+    by_path = dict(zip([v.path for v in model.trainable_variables], values, strict=True))
+    for name, axis in (("b0_one", -1), ("b0_two", -2)):
+        np.moveaxis(by_path[f"{name}/kernel"], axis, 0)[0] = 0
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    for slot, value in zip(optimizer.variables[2:], values, strict=True):
+        slot.assign(value)
+    small, slices, report = reconfigure(model)
+    followed = slices.apply_to(optimizer, small)
+    assert report.blocks and int(followed.iterations) == int(optimizer.iterations)
+    slots = {v.name: np.array(v) for v in followed.variables}
+    for path, value in by_path.items():
+        name = f"{path.replace('/', '_')}_momentum"
+        if path.startswith("b1_") and "out" not in path:
+            assert name not in slots
+            continue
+        if path in ("b0_one/kernel", "b0_bn1/gamma", "b0_bn1/beta"):
+            value = value[..., 1:]
+        if path == "b0_two/kernel":
+            value = value[:, :, 1:]
+        np.testing.assert_allclose(slots[name], value, rtol=1e-6)
+
+
+def test_nothing_prunable_nothing_done():
+    model = residual()
+    once, _, report = reconfigure(model)
+    assert once is model and not report.changed
+    zero(model, ["b0_one"], ["b0_two"])
+    small, _, _ = reconfigure(model)
+    again, _, report = reconfigure(small)
+    assert again is small and not report.changed
+
+
+# ---------------------------------------------------------------- through fit
+
+
+def trained(folder=None, methods_=None, stop_after=None, model=None, **changes):
+    """Four epochs on little images; with `stop_after`, ended from outside after that step."""
+    keras.utils.set_random_seed(0)
+    values = {
+        "epochs": 4, "batch_size": 32, "learning_rate": 0.1, "checkpoint_seconds": 0.0,
+        "optimizer": {"name": "sgd", "momentum": 0.9},
+    }  # fmt: skip
+    original, look, taken = loop.CompiledStep.__call__, loop.LOOK_SECONDS, []
+
+    def step(self, *batch):
+        original(self, *batch)
+        taken.append(1)
+        if len(taken) == stop_after:
+            raise KeyboardInterrupt
+
+    loop.CompiledStep.__call__, loop.LOOK_SECONDS = step, 0.0
+    try:
+        return fit(
+            model or residual(), images(192), images(48, seed=1), Settings(**(values | changes)),
+            methods=methods_ or [methods.build("prune_train", **STRONG)], workdir=folder,
+            verbose=False,
+        )  # fmt: skip
+    finally:
+        loop.CompiledStep.__call__, loop.LOOK_SECONDS = original, look
+
+
+STRONG = {"ratio": 0.8, "interval": 1, "variant": "proximal"}
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    return trained()
+
+
+def test_training_gets_cheaper_and_the_history_says_so(pruned):
+    macs = [row["macs"] for row in pruned.history]
+    steps = np.diff([0, *(row["train_macs"] for row in pruned.history)])
+    dense = tfeffi.cost(residual()).macs
+    assert dense > macs[0] > macs[-1] == tfeffi.cost(pruned.model).macs
+    np.testing.assert_array_equal(steps, 3 * 192 * np.array([dense, *macs[:-1]]))
+    last = pruned.history[-1]
+    assert last["params"] == pruned.model.count_params() and last["batch_size"] == 32
+    assert last["channels"] == GroupLasso(pruned.model).channels
+    assert {"seconds", "validation_accuracy"} <= set(last)
+    assert pruned.history[-1]["accuracy"] > 0.5  # four classes: it still learns
+
+
+def test_lambda_comes_from_the_first_batch_and_stays(pruned):
+    settings = Settings(epochs=4, batch_size=32, learning_rate=0.1)
+    keras.utils.set_random_seed(0)
+    model = residual()
+    run = begin(model, images(192), None, settings)
+    before = [np.array(v) for v in run.model.variables]
+    loss, lasso = run.first_loss(), float(GroupLasso(model)())
+    for variable, value in zip(run.model.variables, before, strict=True):
+        np.testing.assert_array_equal(np.array(variable), value)
+    expected = penalty_from_ratio(loss, lasso, STRONG["ratio"])
+    found = {row["lambda"] for row in pruned.history}
+    assert found == {pytest.approx(expected, rel=1e-5)}
+    assert 1.0 < loss < 3.0
+
+
+def test_the_threshold_variant_adds_lambda_r_to_the_gradient():
+    model = residual()
+    method = methods.build("prune_train", ratio=0.3)
+    settings = Settings(epochs=1, batch_size=32)
+    run = begin(model, images(192), None, settings, [method])
+    with tf.GradientTape() as tape:
+        extra = method.extra_loss(run)
+    kernel = run.model.get_layer("b0_one").kernel
+    found = np.array(tape.gradient(extra, kernel.value))
+    values = np.float64(kernel)
+    made = values / np.sqrt((values**2).sum((0, 1, 2), keepdims=True) + 1e-8)
+    read = values / np.sqrt((values**2).sum((0, 1, 3), keepdims=True) + 1e-8)
+    np.testing.assert_allclose(found, float(method.penalty) * (made + read), rtol=1e-4, atol=1e-9)
+    ratio = float(extra) / (float(extra) + run.first_loss())
+    assert ratio == pytest.approx(0.3, rel=1e-4)
+
+
+def test_a_killed_run_goes_on_bit_for_bit_across_reconfigurations(tmp_path, pruned):
+    for steps in (8, 6, 5):  # 6 an epoch: in the second, third and fourth epoch
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, stop_after=steps)
+    again = trained(tmp_path)
+    for x, y in zip(again.model.variables, pruned.model.variables, strict=True):
+        np.testing.assert_array_equal(np.array(x), np.array(y))
+    for row, wanted in zip(again.history, pruned.history, strict=True):
+        assert row["lambda"] == wanted["lambda"] and row["macs"] == wanted["macs"]
+
+
+def test_what_comes_out_is_an_ordinary_model(tmp_path, pruned):
+    made = tfeffi.export(pruned.model, tmp_path / "small.tflite")
+    assert made.macs == tfeffi.cost(pruned.model).macs
+    pruned.model.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    np.testing.assert_array_equal(outputs(loaded), outputs(pruned.model))
+
+
+@pytest.mark.parametrize("variant", ["threshold", "proximal"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_in_sixteen_bits(variant, precision):
+    method = methods.build("prune_train", **{**STRONG, "variant": variant, "relative": True,
+                                             "threshold": 0.2})  # fmt: skip
+    made = trained(None, [method], precision=precision, epochs=2)
+    assert made.history[-1]["macs"] < tfeffi.cost(residual()).macs
+    assert all(np.isfinite(w.numpy()).all() for w in made.model.weights)
+
+
+def test_the_batch_grows_into_the_memory_and_the_rate_with_it():
+    model = residual()
+    memory = training_memory(model, slots=1)
+    budget = memory.bytes(40)
+    method = methods.build("prune_train", **STRONG, memory_bytes=budget, granularity=8)
+    made = trained(None, [method], learning_rate=0.05, schedule={"name": "constant"})
+    batches = [row["batch_size"] for row in made.history]
+    assert batches == sorted(batches) and batches[0] >= 40 and batches[-1] > 40
+    assert all(batch % 8 == 0 for batch in batches)
+    rates = [row["learning_rate"] for row in made.history]
+    for rate, batch in zip(rates[1:], batches, strict=False):
+        assert rate / batch == pytest.approx(0.05 / 32)
+    last = training_memory(made.model, slots=1)
+    assert last.bytes(batches[-1]) <= budget < last.bytes(batches[-1] + 8)
+
+
+def test_the_batch_never_shrinks():
+    budget = training_memory(residual(), slots=1).bytes(9)
+    method = methods.build("prune_train", ratio=0.1, interval=1, memory_bytes=budget, granularity=8)
+    assert trained(None, [method], epochs=1).history[-1]["batch_size"] == 32
+
+
+def test_two_replicas_prune_as_one():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.methods.pruning_replicas"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for variant in ("threshold", "proximal"):
+        one, two = found[f"{variant} one"], found[f"{variant} two"]
+        assert one["macs"] == two["macs"] and len(set(one["macs"])) > 1
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ratio": 0.0}, "ratio=0.0 is the penalty's share"),
+        ({"ratio": 1}, "ratio=1 .* between 0 and 1"),
+        ({"ratio": "a"}, "ratio='a'"),
+        ({"interval": 0}, "interval=0 must be a whole number of at least 1"),
+        ({"interval": 2.5}, "interval=2.5"),
+        ({"multiple_of": 0}, "multiple_of=0"),
+        ({"granularity": 0}, "granularity=0"),
+        ({"threshold": -1}, "threshold=-1 must be a number from 0"),
+        ({"variant": "proximol"}, 'variant="proximol" is not known; did you mean "proximal"'),
+    ],
+)
+def test_bad_settings(arguments, message):
+    with pytest.raises(BadInput, match=message):
+        methods.build("prune_train", **arguments)
+
+
+def test_a_budget_below_one_image():
+    with pytest.raises(BadInput, match="are below one image, which needs"):
+        trained(None, [methods.build("prune_train", memory_bytes=1000)])
+
+
+def test_a_model_without_channels_to_prune():
+    model = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten(), L.Dense(4, name="logits")])
+    with pytest.raises(BadInput, match="no channel of the model is free to go"):
+        trained(model=model)

@@ -1,0 +1,193 @@
+"""The group lasso R(W): a norm for every channel that a kernel makes or reads."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfeffi.errors import BadInput
+from tfeffi.surgery import Coupling, kernels
+
+FLOOR = 1e-8  # under the root, so that a group of zeros has a gradient
+
+
+def group_squares(kernel, axis: int, groups: np.ndarray | None = None):
+    """Σw² of the weights at each position of an axis.
+
+    Args:
+        kernel: any shape.
+        axis: of the channels.
+        groups: (n,) the number of the group of each position; None: each is its own.
+
+    Returns:
+        float32 (groups,).
+
+    Example:
+        group_squares([[3.0, 0.0], [4.0, 0.0]], axis=0)  # [9, 16]
+    """
+    values = ops.square(ops.cast(kernel, "float32"))
+    squares = ops.sum(values, axis=[i for i in range(len(values.shape)) if i != axis])
+    if groups is None:
+        return squares
+    return ops.segment_sum(squares, groups, num_segments=int(groups.max()) + 1)
+
+
+def group_norms(kernel, axis: int, groups: np.ndarray | None = None):
+    """√(Σw² + 1e-8) of the weights at each position of an axis; the arguments of `group_squares`."""
+    return ops.sqrt(group_squares(kernel, axis, groups) + FLOOR)
+
+
+def shrink_groups(kernel, axis: int, by, groups: np.ndarray | None = None):
+    """The proximal step: W_g ← max(0, 1 − by/‖W_g‖)·W_g.
+
+    Args:
+        kernel: any shape, float32.
+        axis: of the channels.
+        by: how much shorter each group becomes: learning rate times penalty; a number, or (groups,).
+        groups: (n,) the number of the group of each position; None: each is its own.
+
+    Returns:
+        The kernel, in which a group of a norm of `by` or less is exactly zero.
+
+    Example:
+        shrink_groups(ops.array([[3.0, 0.0], [4.0, 0.0]]), axis=0, by=3.5)  # [[0, 0], [0.5, 0]]
+
+    Source: Parikh and Boyd 2014, "Proximal algorithms", section 6.5.4.
+    """
+    norms = ops.sqrt(group_squares(kernel, axis, groups))
+    stays = ops.maximum(0.0, 1.0 - by / ops.maximum(norms, 1e-30))
+    if groups is not None:
+        stays = ops.take(stays, groups)
+    shape = [1] * len(kernel.shape)
+    shape[axis] = -1
+    return kernel * ops.reshape(stays, shape)
+
+
+def penalty_from_ratio(cross_entropy: float, lasso: float, ratio: float) -> float:
+    """λ from the lasso penalty ratio: LPR = λR / (CE + λR), so λ = LPR·CE / ((1 − LPR)·R).
+
+    Args:
+        cross_entropy: the loss CE without the penalty.
+        lasso: R(W).
+        ratio: LPR, in (0, 1).
+
+    Raises:
+        BadInput: a ratio outside of (0, 1); a model that has nothing to penalise.
+
+    Example:
+        penalty_from_ratio(2.3026, 12.0, 0.2)  # 0.047971
+
+    Source: PruneTrain (Lym et al. 2019, arXiv 1901.09290, equation 3).
+    """
+    check_ratio(ratio)
+    if not lasso > 0:
+        raise BadInput("prune_train: no channel of the model is free to go, so none is penalised")
+    return ratio * cross_entropy / ((1.0 - ratio) * lasso)
+
+
+def check_ratio(ratio: float) -> None:
+    """Raises BadInput for a lasso penalty ratio outside of (0, 1)."""
+    if not isinstance(ratio, int | float) or not 0 < ratio < 1:
+        raise BadInput(
+            f"prune_train: ratio={ratio!r} is the penalty's share of the loss and must be between 0 "
+            "and 1, such as 0.2"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Groups:
+    """The groups of one axis of one kernel.
+
+    Attributes:
+        layer: its path.
+        variable: the kernel.
+        axis: of the channels.
+        reads: whether the channels are read here; else they are made.
+        number: (n,) the group of each position, or None if each is its own.
+        counts: (groups,) 1 for those that are penalised, 0 for those that must stay.
+    """
+
+    layer: str
+    variable: keras.Variable
+    axis: int
+    reads: bool
+    number: np.ndarray | None
+    counts: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(groups,) how many weights each has."""
+        each = int(np.prod(self.variable.shape)) // self.variable.shape[self.axis]
+        if self.number is None:
+            return np.full(len(self.counts), each, np.float32)
+        return each * np.bincount(self.number).astype(np.float32)
+
+    def norms(self):
+        """(groups,) √(Σw² + 1e-8)."""
+        return group_norms(self.variable, self.axis, self.number)
+
+
+class GroupLasso:
+    """R(W) of a model: Σ over kernels of the norms of the channels they make and read.
+
+    Groups are there for what may go: not for the channels of the images, the logits, or others that
+    surgery must leave. Depthwise kernels, biases and normalization are not penalised. The weights
+    that read one channel are one group, also behind a Flatten, where they are several rows.
+
+    Args:
+        model: a functional or built Sequential model, or its `Coupling`.
+        size_factor: whether a norm is multiplied by the root of the number of its weights.
+
+    Raises:
+        BadInput: the model is subclassed or not built.
+
+    Example:
+        lasso = GroupLasso(model)
+        loss = cross_entropy + 1e-4 * lasso()
+
+    Source: PruneTrain (Lym et al. 2019, arXiv 1901.09290, equation 2).
+    """
+
+    def __init__(self, model: keras.Model | Coupling, size_factor: bool = False):
+        coupling = model if isinstance(model, Coupling) else Coupling.of(model)
+        self.size_factor = size_factor
+        self.groups = tuple(_groups(coupling))
+        self.channels = coupling.classes.count - len(coupling.classes.pinned)  # free to go
+
+    def __call__(self):
+        """R(W), a float32 scalar."""
+        terms = [ops.sum(one.norms() * self.factor(one)) for one in self.groups]
+        return sum(terms) if terms else ops.zeros(())
+
+    def norms(self) -> dict[tuple[str, str], np.ndarray]:
+        """The norms by (layer, "made" or "read")."""
+        return {
+            (one.layer, "read" if one.reads else "made"): ops.convert_to_numpy(one.norms())
+            for one in self.groups
+        }
+
+    def shrink(self, by) -> None:
+        """Takes the proximal step of every group, first where channels are read, then made."""
+        for one in sorted(self.groups, key=lambda group: not group.reads):
+            shorter = by * ops.convert_to_tensor(self.factor(one))
+            kernel = ops.convert_to_tensor(one.variable)
+            one.variable.assign(shrink_groups(kernel, one.axis, shorter, one.number))
+
+    def factor(self, groups: Groups) -> np.ndarray:
+        """(groups,) what a norm is multiplied by in R."""
+        return groups.counts * np.sqrt(groups.sizes) if self.size_factor else groups.counts
+
+
+def _groups(coupling: Coupling) -> Iterator[Groups]:
+    for side in (*kernels.made(coupling), *kernels.read(coupling)):
+        classes, number = np.unique(side.classes, return_inverse=True)
+        own = len(classes) == len(side.classes)
+        order = side.classes if own else classes
+        counts = np.array([int(c) not in coupling.classes.pinned for c in order], np.float32)
+        if counts.any() and side.variable.trainable:
+            yield Groups(
+                side.layer, side.variable, side.axis, side.reads,
+                None if own else number.astype(np.int32), counts,
+            )  # fmt: skip

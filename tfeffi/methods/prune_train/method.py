@@ -1,0 +1,164 @@
+"""The Method: group lasso in the loss or after the step, reconfigurations between epochs."""
+
+import tensorflow as tf
+
+from tfeffi.analysis.cost import cost
+from tfeffi.analysis.memory import TrainingMemory, largest_batch, training_memory
+from tfeffi.errors import BadInput, near
+from tfeffi.methods.method import Method
+from tfeffi.methods.prune_train.lasso import GroupLasso, check_ratio, penalty_from_ratio
+from tfeffi.methods.prune_train.reconfiguration import check_threshold, reconfigure
+
+VARIANTS = ("threshold", "proximal")
+
+
+class PruneTrain(Method):
+    """Prunes while it trains; see `build` for the settings.
+
+    After each epoch the history has `lambda`, `channels` (sets of coupled channels that are left),
+    `macs` of one image, `params`, and the `batch_size` of the next epoch.
+    """
+
+    def __init__(self, **settings):
+        self._settings = settings
+        self.variant, self.ratio = settings["variant"], settings["ratio"]
+        self.penalty, self._params = None, 0
+        self._lasso, self._lasso_of = None, None
+
+    def on_model(self, run) -> None:
+        self.penalty = tf.Variable(0.0, trainable=False, dtype=tf.float32)  # λ
+        self._learn_penalty(run)
+        if self._settings["memory_bytes"] is not None:
+            self._largest_batch(run)  # a budget below one image is told now, not after an epoch
+
+    def extra_loss(self, run):
+        if self.variant == "proximal":
+            return None
+        return self.penalty * self._groups(run)()
+
+    def after_step(self, run) -> None:
+        if self.variant == "proximal":
+            # Momentum moves a weight 1/(1 − m) times as far along a gradient that stays as the
+            # learning rate says; this pull stays, too, and does not go through the momentum.
+            momentum = getattr(run.optimizer, "momentum", 0.0)
+            rate = tf.cast(run.optimizer.learning_rate, tf.float32) / (1.0 - momentum)
+            self._groups(run).shrink(rate * self.penalty)
+
+    def on_epoch_end(self, run) -> None:
+        s = self._settings
+        stop = s["stop"] or run.settings.epochs
+        if run.model.count_params() > self._params and run.epoch < stop:
+            self._learn_penalty(run)  # another method has let the model grow: R is another one
+        due = run.epoch % s["interval"] == 0 and s["start"] <= run.epoch <= stop
+        if due or run.epoch == stop:
+            self._reconfigure(run)
+        if run.epoch == stop:
+            self.penalty.assign(0.0)
+        counted = cost(run.model, (*run.image_size, run.train.images.shape[-1]))
+        run.scalars |= {
+            "lambda": float(self.penalty), "channels": self._groups(run).channels,
+            "macs": counted.macs, "params": counted.params, "batch_size": run.batch_size,
+        }  # fmt: skip
+
+    @property
+    def variables(self) -> tuple:
+        return (self.penalty,)
+
+    def settings(self) -> dict:
+        return dict(self._settings)
+
+    def state(self) -> dict:
+        return {"params": self._params}
+
+    def restore(self, state: dict) -> None:
+        self._params = state["params"]
+
+    def _groups(self, run) -> GroupLasso:
+        if self._lasso_of is not run.model:
+            self._lasso = GroupLasso(run.model, self._settings["size_factor"])
+            self._lasso_of = run.model
+        return self._lasso
+
+    def _learn_penalty(self, run) -> None:
+        """λ from the loss of a first batch and the present weights."""
+        lasso = float(self._groups(run)())
+        self.penalty.assign(penalty_from_ratio(run.first_loss(), lasso, self.ratio))
+        self._params = run.model.count_params()
+
+    def _reconfigure(self, run) -> None:
+        s = self._settings
+        model, slices, report = reconfigure(
+            run.model, s["threshold"], relative=s["relative"], multiple_of=s["multiple_of"]
+        )
+        if report.changed:
+            run.adopt(model, slices)
+            self._params = model.count_params()
+        if s["memory_bytes"] is not None:
+            batch = min(self._largest_batch(run), s["max_batch"] or len(run.train), len(run.train))
+            batch -= batch % run.strategy.num_replicas_in_sync
+            if batch > run.batch_size:  # it never shrinks
+                factor = float(run.pace.factor) * batch / run.batch_size
+                run.set_batch_size(batch, factor)
+
+    def _largest_batch(self, run) -> int:
+        s = self._settings
+        return largest_batch(self._memory(run), s["memory_bytes"], s["granularity"])
+
+    @staticmethod
+    def _memory(run) -> TrainingMemory:
+        optimizer = run.settings.optimizer
+        adam = str(optimizer.get("name", "")).startswith("adam")
+        slots = 2 if adam else int(bool(optimizer.get("momentum")))
+        shape = (*run.image_size, run.train.images.shape[-1])
+        return training_memory(run.model, shape, slots=slots)
+
+
+def build(
+    ratio: float = 0.2,
+    interval: int = 10,
+    threshold: float = 1e-4,
+    relative: bool = False,
+    variant: str = "threshold",
+    size_factor: bool = False,
+    multiple_of: int = 1,
+    start: int = 1,
+    stop: int | None = None,
+    memory_bytes: float | None = None,
+    granularity: int = 32,
+    max_batch: int | None = None,
+) -> PruneTrain:
+    """The method.
+
+    Args:
+        ratio: the penalty's share of the loss at the first batch, in (0, 1): sets λ once.
+        interval: epochs between reconfigurations.
+        threshold: channels whose weights are all smaller leave, see `reconfigure`.
+        relative: whether the threshold is a share of a kernel's largest weight.
+        variant: "threshold": λR(W) is added to the loss, and weights come near zero. "proximal":
+            after each step every group becomes shorter by λ·learning rate/(1 − momentum), and
+            weights become exactly zero.
+        size_factor: whether a group's norm counts √(number of its weights) times.
+        multiple_of: widths are rounded up to multiples of this.
+        start: the first epoch after which there may be a reconfiguration.
+        stop: the epoch that ends with the last one; from then on there is no penalty, and what is
+            left is trained on. None: the last epoch, as in the paper.
+        memory_bytes: for a training step; with it the batch grows to the largest that fits, and the
+            learning rate in proportion. None: the batch stays.
+        granularity: the batch is a multiple of this.
+        max_batch: a limit to its growth.
+
+    Raises:
+        BadInput: a ratio outside of (0, 1), an interval of 0, an unknown variant.
+    """
+    settings = dict(locals())
+    check_ratio(ratio)
+    check_threshold(threshold)
+    if variant not in VARIANTS:
+        raise BadInput(f'prune_train: variant="{variant}" is not known; {near(variant, VARIANTS)}')
+    for name in ("interval", "multiple_of", "granularity"):
+        value = settings[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise BadInput(f"prune_train: {name}={value!r} must be a whole number of at least 1")
+    if stop is not None and not 1 <= start <= stop:
+        raise BadInput(f"prune_train: start={start} and stop={stop} must rise from 1")
+    return PruneTrain(**settings)
