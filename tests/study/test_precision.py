@@ -48,7 +48,7 @@ def test_the_rows(result):
     names = [row["name"] for row in result.rows]
     assert names[0] == "width 2 short mixed_float16"
     assert names[1:] == [
-        f"{kind}, {what}"
+        f"{kind} {what}"
         for what in ("float32", "scale 1", "scale 32768", "dynamic")
         for kind in ("weights", "activations")
     ]
@@ -59,11 +59,11 @@ def test_the_rows(result):
 
 def test_histogram_and_shares_are_of_the_same_gradients(result):
     for kind in ("weights", "activations"):
-        row = result.row(f"{kind}, float32")
+        row = result.row(f"{kind} float32")
         count, zeros = sum(row["counts"]), row["exact_zeros"]
         assert count + zeros == row["values"] and count > 0
         for scale in (0, 15):
-            shares = result.row(f"{kind}, scale {2**scale}")
+            shares = result.row(f"{kind} scale {2**scale}")
             below = [
                 n
                 for i, n in enumerate(row["counts"])
@@ -74,7 +74,7 @@ def test_histogram_and_shares_are_of_the_same_gradients(result):
 
 
 def test_the_dynamic_scale_leaves_gradients_finite(result):
-    row = result.row("weights, dynamic")
+    row = result.row("weights dynamic")
     assert row["overflow_share"] == 0 and "gradient_error" in row
     assert 1 <= row["scale"] <= 2**24 and row["scale"] == 2 ** row["scale_log2"]
 

@@ -200,7 +200,7 @@ def _gradient_rows(config, cells) -> Iterator[dict[str, Any]]:
     network = functools.partial(_network, config, cells)
     counts = cells.once("gradients, float32", lambda **_: _counted(*network()), **common)
     for kind in KINDS:
-        yield {"name": f"{kind}, float32", "width": section["width"], **counts[kind]}
+        yield {"name": f"{kind} float32", "width": section["width"], **counts[kind]}
     dynamic = cells.once(
         "gradients, dynamic", lambda **_: {"scale": largest_scale(*network())}, **common
     )["scale"]
@@ -212,7 +212,7 @@ def _gradient_rows(config, cells) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
         for kind in KINDS:
             shown = {"scale": scale, "scale_log2": math.log2(scale)}
-            yield {"name": f"{kind}, {name}", **shown, **told[kind]}
+            yield {"name": f"{kind} {name}", **shown, **told[kind]}
 
 
 def _counted(model, images, labels) -> dict[str, Any]:
@@ -247,37 +247,36 @@ def _network(config, cells) -> tuple[keras.Model, np.ndarray, np.ndarray]:
 
 def draw(result: Result, path: str) -> None:
     """Two panels: the exponents of gradients between float16's limits, as they are and scaled."""
-    scaled = max(row["scale_log2"] for row in result.rows if ", scale " in row["name"])
-    shifts = ((0, "no loss scale"), (round(scaled), f"loss scale 2^{scaled:.0f}"))
+    scaled = round(max(row["scale_log2"] for row in result.rows if " scale " in row["name"]))
+    rows = [result.row(f"{kind} float32") for kind in KINDS]
+    left = min(ZERO - 6, *(row["exponent_low"] for row in rows))
     with pictures.figure(path, (9, 5.6)) as drawn:
         panels = drawn.subplots(len(KINDS), 1, sharex=True)
-        for panel, kind in zip(panels, KINDS, strict=True):
-            row = result.row(f"{kind}, float32")
+        for panel, kind, row in zip(panels, KINDS, rows, strict=True):
             shares = np.array(row["counts"]) / sum(row["counts"])
             at = row["exponent_low"] + np.arange(len(shares)) + 0.5
-            for (shift, label), colour in zip(shifts, pictures.COLOURS, strict=False):
-                panel.bar(at + shift, shares, 1.0, color=colour, alpha=0.55, label=label)
-            _limits(panel)
+            panel.bar(at, shares, 1.0, color=pictures.COLOURS[0], alpha=0.6, label="no loss scale")
+            label = f"loss scale $2^{{{scaled}}}$"
+            panel.bar(at + scaled, shares, 1.0, color=pictures.COLOURS[2], alpha=0.6, label=label)
+            _limits(panel, left, max(LARGEST + 4, at[-1] + scaled + 1), 1.2 * shares.max())
             panel.set_title(f"gradients of {kind}", loc="left")
             panel.set_ylabel("share of those not zero")
-        panels[0].legend(loc="upper left")
+        panels[0].legend(loc=(0.01, 0.6))
         panels[-1].set_xlabel("exponent: log₂ |gradient|")
 
 
-def _limits(panel) -> None:
+def _limits(panel, left: float, right: float, top: float) -> None:
     """What float16 makes of an exponent: zero, subnormal, normal, infinite."""
-    low, high = panel.get_xlim()
-    left, right = min(low, ZERO - 6), max(high, LARGEST + 4)
     panel.set_xlim(left, right)
+    panel.set_ylim(0, top)
     spans = (
-        (left, ZERO, "zero", "#f6d5c3"), (ZERO, SMALLEST_NORMAL, "subnormal", "#fbeede"),
-        (SMALLEST_NORMAL, LARGEST + 1, "normal in float16", None),
+        (left, ZERO, "becomes zero", "#f6d5c3"), (ZERO, SMALLEST_NORMAL, "subnormal", "#fbeede"),
+        (SMALLEST_NORMAL, LARGEST + 1, "normal in float16", "none"),
         (LARGEST + 1, right, "infinite", "#f6d5c3"),
     )  # fmt: skip
     for begin, end, word, colour in spans:
-        if colour:
-            panel.axvspan(begin, end, color=colour, zorder=0, linewidth=0)
+        panel.axvspan(begin, end, color=colour, zorder=0, linewidth=0)
         panel.annotate(
-            word, ((begin + end) / 2, 0.93), xycoords=("data", "axes fraction"), ha="center",
+            word, ((begin + end) / 2, 0.92), xycoords=("data", "axes fraction"), ha="center",
             color=pictures.SOFT, fontsize=7.5,
         )  # fmt: skip
