@@ -8,7 +8,7 @@ from keras import layers
 
 from tfeffi.layers import FusedActivation, FusedBatchNormalization, exchange
 
-X = np.concatenate([np.linspace(-8, 8, 257), [0.0, -1e-3, 1e-3, 30, -30]]).astype("float32")
+X = np.concatenate([np.linspace(-8, 8, 256), [1e-2, -1e-3, 1e-3, 30, -30]]).astype("float32")
 
 
 def value_and_gradient(layer, x):

@@ -42,13 +42,19 @@ class LookAhead(Method):
     def _fast(model) -> list:
         return [v for v in model.variables if v.dtype.startswith(("float", "bfloat"))]
 
-    def after_step(self, run) -> None:
-        fast = self._fast(run.model)
-        if [tuple(v.shape) for v in fast] != [tuple(v.shape) for v in self.slow]:
+    def on_epoch_end(self, run) -> None:
+        if [tuple(v.shape) for v in self._fast(run.model)] != [tuple(v.shape) for v in self.slow]:
             raise BadInput(
                 "look_ahead: the model's shapes changed during training; leave out the method that "
                 "changes its channels"
             )
+
+    def excludes(self) -> dict[str, str]:
+        why = "it changes the model's channels, and the slow weights would not follow"
+        return {"prune_train": why, "net2net": why}
+
+    def after_step(self, run) -> None:
+        fast = self._fast(run.model)
         self.steps.assign_add(1)
         tf.cond(self.steps % self.interval == 0, lambda: self._pull(fast), lambda: None)
         tf.cond(self.steps == self.last, lambda: self._end(fast), lambda: None)
