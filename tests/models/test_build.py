@@ -27,7 +27,7 @@ def test_names_are_those_of_the_files():
         ("vgg", {**SMALL, "widht": 2}, "'widht'; build takes .*width_multiplier=1.0"),
         ("vgg", {**SMALL, "depth": 12}, "depth=12; give one of 8, 11, 13, 16"),
         ("vgg", {**SMALL, "depth": True}, "depth=True"),
-        ("resnet_imagenet", {**SMALL, "depth": 18}, "depth=18; give one of 34, 50"),
+        ("resnet_imagenet", {**SMALL, "depth": 20}, "depth=20; give one of 18, 34, 50"),
         ("resnet_imagenet", {**SMALL, "stride_in": "5x5"}, "stride_in='5x5'; give one of"),
         ("resnet_cifar", {**SMALL, "depth": 21}, r"depth=21 is not 6n\+2.* give 20 or 26"),
         ("resnet_cifar", {**SMALL, "depth": 2}, "give 8$"),

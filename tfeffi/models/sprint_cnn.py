@@ -28,7 +28,7 @@ def build(
     """Builds the network.
 
     Args:
-        input_shape: (height, width, 3) of an image, at least 17 pixels a side.
+        input_shape: (height, width, channels) of an image; the last features are 1/8 as high.
         num_classes: number of logits.
         widths: filters of the two convolutions in each of the three blocks.
         activation: a Keras activation.
@@ -51,8 +51,10 @@ def build(
     widths = [arguments.scaled(w, scale) for w in arguments.counts("widths", widths, 3)]
 
     image = keras.Input(shape, name="image")
-    variance = tuple(d * d for d in DEVIATION)
-    x = layers.Normalization(mean=MEAN, variance=variance, name="standardize")(image)
+    of_color = shape[2] == len(MEAN)
+    mean = MEAN if of_color else (0.5,) * shape[2]
+    variance = tuple(d * d for d in (DEVIATION if of_color else (0.25,) * shape[2]))
+    x = layers.Normalization(mean=mean, variance=variance, name="standardize")(image)
     filters = 2 * 2 * 2 * shape[2]
     x = layers.Conv2D(filters, 2, kernel_initializer=_uniform(), name=WHITENING)(x)
     x = layers.Activation(activation, name="whitening_activation")(x)

@@ -1,0 +1,123 @@
+"""A sprint to an accuracy: seeds of one recipe, the same with parts left out, and stock Keras.
+
+`config["ablations"]` says what is changed, `{name: {"train": {...}, "model": {...}, "methods": [...]}}`;
+a list of methods replaces the whole list. `config["stock"]` describes the common way, of which some
+steps are timed and the whole is extrapolated; `measured_steps` and `epochs` of that row say how far.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tfeffi import analysis, models
+from tfeffi.study.experiments.cells import Cells, spread
+from tfeffi.train import experiment
+from tfeffi.train.evaluation import evaluate
+
+
+def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
+    """A row for the recipe, one for each ablation, one for stock Keras if `config["stock"]`."""
+    recipes = {config["name"]: ({}, config["replicates"])}
+    for name, changes in config.get("ablations", {}).items():
+        recipes[name] = (changes, config["ablation_replicates"])
+    stock = cells.once("stock Keras", _stock, **config["stock"]) if config.get("stock") else None
+    for name, (changes, replicates) in recipes.items():
+        recipe = changed(config, changes)
+        trained = [
+            cells.once(f"{name} seed {seed}", _Train(cells, name), recipe=recipe, seed=seed)
+            for seed in range(config["seed"], config["seed"] + replicates)
+        ]
+        row = {"name": name, **spread(trained), "accuracies": [t["accuracy"] for t in trained]}
+        row |= {key: trained[0][key] for key in ("train_macs", "macs", "params", "epochs")}
+        row["pflop"] = 2e-15 * row["train_macs"]
+        if stock:
+            row["times_faster_than_stock"] = stock["train_seconds"] / row["train_seconds_mean"]
+        yield row
+    if stock:
+        yield {"name": "stock Keras", **stock}
+
+
+def changed(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The data, model, train and methods of a config with some of them changed."""
+    recipe = {key: dict(config[key]) for key in ("data", "model", "train")}
+    for key in ("data", "model", "train"):
+        recipe[key] |= dict(changes.get(key, {}))
+    methods = changes.get("methods", config["methods"])
+    return recipe | {"methods": [dict(method) for method in methods]}
+
+
+class _Train:
+    """Trains one seed; an object, so that a cell knows its folder without depending on it."""
+
+    def __init__(self, cells: Cells, name: str):
+        self.cells, self.name = cells, name
+
+    def __call__(self, recipe: Mapping[str, Any], seed: int) -> dict[str, float]:
+        splits = experiment.load_splits(recipe["data"])
+        folder = self.cells.workdir / "trained" / f"{self.name}_{seed}"
+        made = experiment.train_replicate(recipe, splits, folder, seed, self.cells.verbose)
+        views = recipe["train"].get("test_views", "one")
+        counted = analysis.cost(made.model)
+        return {
+            "accuracy": evaluate(made.model, splits.test, views=views)["accuracy"],
+            "accuracy_one_view": evaluate(made.model, splits.test)["accuracy"],
+            "train_seconds": made.train_seconds,
+            "compile_seconds": made.compile_seconds,
+            "train_macs": made.train_macs,
+            "macs": counted.macs,
+            "params": counted.params,
+            "epochs": len(made.history),
+            "peak_memory_mb": made.peak_memory_mb,
+        }
+
+
+def _stock(
+    model: Mapping[str, Any], data: Mapping[str, Any], batch_size: int, epochs: int, steps: int
+) -> dict[str, Any]:
+    """`model.fit` in float32 as a user writes it: some steps timed, the rest extrapolated.
+
+    Crop, flip and normalization are left out of the time, which favours stock Keras.
+    """
+    import keras
+
+    images = experiment.load_splits(data).train
+    network = models.build(**model)
+    network.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    pixels = images.images[: steps * batch_size].astype("float32") / 255
+    labels = images.labels[: steps * batch_size]
+    network.fit(pixels[: 2 * batch_size], labels[: 2 * batch_size], batch_size, verbose=0)
+    clock = _Clock()
+    network.fit(pixels, labels, batch_size, verbose=0, callbacks=[clock.callback()])
+    per_epoch = len(images) // batch_size
+    counted = analysis.cost(network)
+    train_macs = 3 * counted.macs * per_epoch * batch_size * epochs
+    return {
+        "network": model["name"], "batch_size": batch_size, "epochs": epochs,
+        "measured_steps": steps, "n": steps, "step_ms": 1e3 * statistics.median(clock.seconds),
+        "train_seconds": statistics.median(clock.seconds) * per_epoch * epochs,
+        "train_macs": train_macs, "pflop": 2e-15 * train_macs,
+        "macs": counted.macs, "params": counted.params,
+    }  # fmt: skip
+
+
+class _Clock:
+    """The seconds of each batch of a `fit`."""
+
+    def __init__(self):
+        self.seconds: list[float] = []
+
+    def callback(self):
+        import keras
+
+        def begin(batch, logs=None):
+            self._began = time.perf_counter()
+
+        def end(batch, logs=None):
+            self.seconds.append(time.perf_counter() - self._began)
+
+        return keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)
