@@ -22,10 +22,20 @@ CONFIG = {
 }  # fmt: skip
 
 
+def tiny(config, width):
+    """In place of the config's network, which takes long to trace."""
+    x = image = keras.Input((28, 28, 1), name="image")
+    for i in range(2):
+        x = keras.layers.Conv2D(width, 3, strides=2, use_bias=False, name=f"conv{i}")(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    return keras.Model(image, keras.layers.Dense(10)(keras.layers.Flatten()(x)))
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("precision")
-    return experiments.run(CONFIG, folder, verbose=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "build", tiny)
+        return experiments.run(CONFIG, tmp_path_factory.mktemp("precision"), verbose=False)
 
 
 @pytest.fixture
@@ -42,6 +52,12 @@ def network():
 def batch():
     rng = np.random.default_rng(0)
     return rng.random((5, 6, 6, 1), np.float32), rng.integers(0, 4, 5)
+
+
+def test_the_network_of_a_width():
+    assert precision.build(CONFIG, 2).output_shape == (None, 10)
+    params = [precision.build(CONFIG, width).count_params() for width in (1, 2)]
+    assert 3 < params[1] / params[0] < 4
 
 
 def test_the_rows(result):
@@ -100,8 +116,10 @@ def test_gradients_of_weights_are_the_tape_s_and_of_the_logits_softmax_minus_lab
 
 
 def test_only_what_computes_in_float16_is_looked_at(network):
-    assert [name for name in precision.in_float16(network) if "conv" in name] == ["conv0", "conv1"]
-    assert "logits" not in precision.in_float16(network)
+    exact, half = precision.twins(network)
+    names = precision.in_float16(half)
+    assert [name for name in names if "conv" in name] == ["conv0", "conv1"]
+    assert "logits" not in names and precision.in_float16(exact) == []
 
 
 def test_small_gradients_vanish_without_a_scale_and_come_back_with_one(network, batch):

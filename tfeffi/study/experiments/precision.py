@@ -131,16 +131,14 @@ def gradients(
 
 
 def in_float16(model: keras.Model) -> list[str]:
-    """The layers that compute in float16 when the model does."""
-    return [layer.name for layer in _half(model).layers if layer.compute_dtype == "float16"]
+    """The layers that compute in float16."""
+    return [layer.name for layer in model.layers if layer.compute_dtype == "float16"]
 
 
-def _half(model: keras.Model) -> keras.Model:
-    return layers.fuse_batch_normalization(recast(model, "mixed_float16"))
-
-
-def _exact(model: keras.Model) -> keras.Model:
-    return layers.fuse_batch_normalization(recast(model, BASELINE))
+def twins(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """The model in float32 and in mixed_float16, as the loop runs it."""
+    exact, half = (recast(model, precision) for precision in (BASELINE, "mixed_float16"))
+    return layers.fuse_batch_normalization(exact), layers.fuse_batch_normalization(half)
 
 
 def _flat(found: dict[str, list[np.ndarray]], kind: str) -> np.ndarray:
@@ -155,9 +153,10 @@ def compared(model: keras.Model, images, labels, scale: float) -> dict[str, dict
         the same with `cast_` before it of the float32 gradients, scaled and then cast, which is
         what the type alone loses; and `gradient_error`, ‖g₁₆/S − g₃₂‖ / ‖g₃₂‖, if it is finite.
     """
-    names = in_float16(model)
-    exact = gradients(_exact(model), images, labels, names)
-    half = gradients(_half(model), images, labels, names, scale)
+    exact_model, half_model = twins(model)
+    names = in_float16(half_model)
+    exact = gradients(exact_model, images, labels, names)
+    half = gradients(half_model, images, labels, names, scale)
     told = {}
     for kind in KINDS:
         wanted, found = _flat(exact, kind), _flat(half, kind)
@@ -175,7 +174,8 @@ def largest_scale(model: keras.Model, images, labels, start: float = 2.0**15) ->
 
     Where dynamic scaling climbs to on such a batch: it doubles while gradients are finite.
     """
-    half, names = _half(model), in_float16(model)
+    _, half = twins(model)
+    names = in_float16(half)
 
     def is_finite(scale):
         found = gradients(half, images, labels, names, scale)
@@ -216,7 +216,8 @@ def _gradient_rows(config, cells) -> Iterator[dict[str, Any]]:
 
 
 def _counted(model, images, labels) -> dict[str, Any]:
-    found = gradients(_exact(model), images, labels, in_float16(model))
+    exact, half = twins(model)
+    found = gradients(exact, images, labels, in_float16(half))
     told = {}
     for kind in KINDS:
         of = Exponents.of(_flat(found, kind))
