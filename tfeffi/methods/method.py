@@ -2,6 +2,11 @@
 
 from typing import Any
 
+CHANGE_CHANNELS = (
+    "net2net",
+    "prune_train",
+)  # what is kept by a weight's place does not survive them
+
 
 class NoEffectWarning(UserWarning):
     """A method found nothing to do."""

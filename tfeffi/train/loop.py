@@ -274,9 +274,7 @@ def _sums(run: Run) -> dict[str, float]:
     if run.settings.loss == "cross_entropy":
         row["accuracy"] = int(run.totals.correct) / images
     return row | {
-        "learning_rate": run.learning_rate_at(
-            int(tf.convert_to_tensor(run.optimizer.iterations)) - 1
-        ),
+        "learning_rate": run.learning_rate_at(run.updates - 1),
         "train_macs": run.train_macs,
         "seconds": run.seconds,
         "images_per_second": images / max(run.seconds - earlier, 1e-9),

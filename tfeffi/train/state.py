@@ -94,6 +94,11 @@ class Run:
         """The training images in the size of the present epoch."""
         return data.resized(self.train, self.image_size)
 
+    @property
+    def updates(self) -> int:
+        """Steps that moved the weights: all but those that float16 skipped."""
+        return int(tf.convert_to_tensor(self.optimizer.iterations)) if self.optimizer else 0
+
     def learning_rate_at(self, step: int) -> float:
         """The learning rate that update `step`, counted from 0, is or was taken with."""
         return float(self._schedule()(max(step, 0)))
@@ -132,8 +137,7 @@ class Run:
         check_batch_size(batch_size, len(self.train), self.strategy, self.settings.ghost_batch)
         self.batch_size = batch_size
         rate = (len(self.train) // self.settings.batch_size) / self.steps_per_epoch
-        done = 0 if self.optimizer is None else int(self.optimizer.iterations)
-        self.pace.change(done, rate, learning_rate_factor)
+        self.pace.change(self.updates, rate, learning_rate_factor)
 
     def first_loss(self) -> float:
         """The mean loss of the epoch's first batch, as its step computes it; nothing is changed."""

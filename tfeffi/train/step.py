@@ -59,7 +59,7 @@ def build(run: Run) -> Callable[[tf.Tensor, tf.Tensor], None]:
         for method in run.methods:
             method.after_step(run)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(images, labels):
         gradients, loss, correct = strategy.run(gradients_of_replica, (images, labels))
         local = [strategy.experimental_local_results(g)[0] for g in gradients]

@@ -62,7 +62,7 @@ class BatchGrowth(Method):
 
     def on_epoch_end(self, run) -> None:
         s, examples = run.settings, len(run.train)
-        rate = run.learning_rate_at(int(run.optimizer.iterations) - 1)
+        rate = run.learning_rate_at(run.updates - 1)
         momentum = s.optimizer.get("momentum", 0.0)
         noise = noise_scale(rate, examples, run.batch_size, momentum)
         run.scalars |= {"batch_size": run.batch_size, "noise_scale": noise}
@@ -70,7 +70,8 @@ class BatchGrowth(Method):
             times = self.milestones.index(run.epoch) + 1
             multiple = run.strategy.num_replicas_in_sync * (s.ghost_batch or 1)
             size = grown(s.batch_size, self.factor, times, self.limit, multiple)
-            run.set_batch_size(size, rate_factor(examples, s.batch_size, size))
+            factor = float(run.pace.factor) * rate_factor(examples, run.batch_size, size)
+            run.set_batch_size(size, factor)
 
     def excludes(self) -> dict[str, str]:
         return {

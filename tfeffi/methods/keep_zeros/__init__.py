@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from tfeffi.errors import BadInput
-from tfeffi.methods.method import Method, NoEffectWarning
+from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning
 
 
 def masked(gradients: Sequence, masks: Sequence[np.ndarray | None]) -> list:
@@ -55,6 +55,9 @@ class KeepZeros(Method):
 
     def on_gradients(self, run, gradients: list) -> list:
         return masked(gradients, self.masks)
+
+    def excludes(self) -> dict[str, str]:
+        return dict.fromkeys(CHANGE_CHANNELS, "the zeros' places move when channels come or go")
 
 
 def build() -> KeepZeros:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfeffi.errors import BadInput
-from tfeffi.methods.method import Method, NoEffectWarning
+from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning
 
 
 def summed(gradient, index: np.ndarray, count: int):
@@ -70,6 +70,9 @@ class SharedWeights(Method):
                 )
             found.append(gradient if share is None else summed(gradient, *share[1:]))
         return found
+
+    def excludes(self) -> dict[str, str]:
+        return dict.fromkeys(CHANGE_CHANNELS, "who shares with whom moves when channels come or go")
 
     def settings(self) -> dict:
         return {"keep_zeros": self.keep_zeros}

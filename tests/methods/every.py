@@ -1,0 +1,105 @@
+"""Each method with settings that act within four steps of a tiny network: the table of the
+cross-cutting tests. A folder in tfeffi/methods without a line here fails them.
+
+usage: python -m tests.methods.every      (trains with two replicas; prints JSON)
+"""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.train.cases import images
+from tfeffi import compress, methods
+from tfeffi.methods import NoEffectWarning
+from tfeffi.train import Settings, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """How a method is tried: its settings, bad ones, and what it needs around it.
+
+    `bad` are settings and a piece of the message; `prepare` makes the model it starts from; `train`
+    are fields of `Settings`.
+    """
+
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    bad: tuple[Mapping[str, Any], str] | None = None
+    prepare: Callable[[keras.Model], keras.Model] = lambda model: model
+    train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+CASES = {
+    "batch_growth": Case(
+        {"max_batch": 32}, ({"max_batch": 0}, "max_batch=0"),
+        train={"schedule": {"name": "step", "milestones": (1,), "factor": 0.5}},
+    ),
+    "keep_zeros": Case(prepare=lambda model: compress.sparsify(model, 0.5)[0]),
+    "look_ahead": Case({"interval": 2}, ({"interval": 0}, "interval=0")),
+    "momentum_correction": Case(train={"schedule": {"name": "constant", "warmup_epochs": 2}}),
+    "net2net": Case(
+        {"epochs": (1,), "widen": {"second": 6}},
+        ({"epochs": (1,), "widen": 0.5}, "widen=0.5 asks for fewer channels"),
+    ),
+    "progressive_resizing": Case(
+        {"sizes": [(0, 6), (1, 8)]}, ({"sizes": [(1, 6), (0, 8)]}, "must be pairs")
+    ),
+    "prune_train": Case(
+        {"interval": 1, "threshold": 0.6, "relative": True}, ({"ratio": 1.5}, "ratio=1.5")
+    ),
+    "shared_weights": Case(prepare=lambda model: compress.cluster(model, 4)[0]),
+    "whitening": Case({"layer": "first"}, ({"images": 0}, "images=0")),
+}  # fmt: skip
+
+
+def network(norm: bool) -> keras.Model:
+    """Two convolutions, global pooling, logits; 8x8 pixels or any other size."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(18, 3, padding="same", name="first")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.7, name="norm")(x) if norm else x
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(4, name="logits")(x))
+
+
+def start(name: str, norm: bool = False) -> keras.Model:
+    """The model that a method's training begins with; two replicas have one's steps without norm."""
+    return CASES[name].prepare(network(norm))
+
+
+def train(name: str, model: keras.Model, precision: str = "float32", **arguments):
+    """Two epochs of two steps with a method that finds something to do."""
+    settings = Settings(**{
+        "epochs": 2, "batch_size": 16, "precision": precision, "checkpoint_seconds": 0.0,
+        "optimizer": {"name": "sgd", "momentum": 0.9}, **CASES[name].train,
+    })  # fmt: skip
+    made = methods.build(name, **CASES[name].settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NoEffectWarning)
+        return fit(model, images(40), settings=settings, methods=[made], verbose=False, **arguments)
+
+
+def numbers(made) -> list[float]:
+    """What tells a training from another: its losses and the kernel of its logits."""
+    return [row["loss"] for row in made.history] + np.ravel(made.model.weights[-2]).tolist()
+
+
+def main():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, two)
+    found, strategy = {}, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for name in CASES:
+        found[name] = numbers(train(name, start(name), strategy=strategy))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
