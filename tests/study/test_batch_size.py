@@ -9,12 +9,21 @@ import pytest
 
 from tfeffi.errors import BadInput
 from tfeffi.study import experiments
-from tfeffi.study.experiments import batch_size
+from tfeffi.study.experiments import Cells, batch_size
 
 TOY = {
     "name": "batch_size", "experiment": "batch_size", "units": 8, "momentum": 0.9, "steps": 6,
     "data": {"name": "fashion_mini", "train": "train[:64]", "test": "test[:64]"},
     "seeds": (0, 1),
+    "convolutional": {
+        "data": {"name": "fashion_mini", "train": "train[:80]", "test": "test[:40]"},
+        "model": {"name": "resnet_cifar", "depth": 8, "width": 2},
+        "train": {
+            "epochs": 2, "batch_size": 4, "learning_rate": 0.02,
+            "schedule": {"name": "step", "milestones": (1,), "factor": 0.5},
+        },
+    },
+    "variants": {},
     "sweeps": {
         "learning_rate": [
             {"learning_rate": rate, "images": 32, "batch_sizes": (2, 8, 32)}
@@ -102,6 +111,13 @@ def test_it_runs_and_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(batch_size, "accuracy", None)
     with pytest.raises(BadInput, match="best batch size inside"):
         experiments.run(config, tmp_path, verbose=False)
+
+
+def test_a_variant_is_trained_with_its_settings_and_methods(tmp_path):
+    config = {**TOY, "seeds": (0,), "variants": {"grown": {"methods": [{"name": "batch_growth"}]}}}
+    row = batch_size._variant_row(config, Cells(tmp_path, verbose=False), "grown")
+    assert row["batch_sizes"] == [4, 8] and row["largest_batch"] == 8
+    assert row["updates_mean"] == 80 // 4 + 80 // 8 and 0 <= row["accuracy_mean"] <= 1
 
 
 @pytest.mark.parametrize(("images", "size"), [(32, 64), (128, 8)])

@@ -1,13 +1,15 @@
 """Which batch size generalizes best, against the learning rate and against the size of the data.
 
 Many trainings of one small network, each for the same number of steps; the best batch size of each
-curve; and straight lines through the best ones on doubly logarithmic axes.
+curve; and straight lines through the best ones on doubly logarithmic axes. Before them, a CNN with
+what is done about large batches: scaled rates, momentum correction, ghost batches, growing batches.
 
 Source: Smith and Le 2017, arXiv 1710.06451, sections 4 and 5.
 """
 
 import functools
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,18 +25,22 @@ from tfeffi.errors import BadInput
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
+from tfeffi.train import evaluate
+from tfeffi.train.experiment import Splits, load_splits, train_replicate
 
 SWEEPS = {"learning_rate": "learning rate", "images": "training images"}
 RESAMPLED = 2000  # bootstrap samples
 
 
 def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
-    """A row for each point of each curve, for each curve's best batch size, and for each line.
+    """A row for each variant of a training; for each point of each curve, each best size, each line.
 
     Args:
         config: of configs/batch_size.py.
         cells: where the accuracies of trained networks are kept.
     """
+    for name in config["variants"]:
+        yield _variant_row(config, cells, name)
     for sweep in SWEEPS:
         curves = [_curve(config, cells, sweep, one) for one in config["sweeps"][sweep]]
         for curve in curves:
@@ -44,7 +50,45 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
         yield _line_row(config, sweep, curves, found)
 
 
-# ---------------------------------------------------------------- one training
+# ---------------------------------------------------------------- methods, through fit
+
+
+@functools.lru_cache(maxsize=1)
+def _splits(section: str) -> Splits:
+    return load_splits(json.loads(section))
+
+
+def _variant_row(config, cells: Cells, name: str) -> dict[str, Any]:
+    """A CNN trained with other batches, rates and methods, over the seeds."""
+    section, variant = config["convolutional"], config["variants"][name]
+    training = {
+        "data": section["data"], "model": section["model"],
+        "train": {**section["train"], **variant.get("train", {})},
+        "methods": variant.get("methods", ()),
+    }  # fmt: skip
+
+    def made(*, seed, **_):
+        splits = _splits(json.dumps(section["data"]))
+        folder = cells.workdir / "trained" / f"{name}_{seed}"
+        trained = train_replicate(training, splits, folder, seed, verbose=False)
+        batch = training["train"]["batch_size"]
+        sizes = [row.get("batch_size", batch) for row in trained.history]
+        return {
+            **evaluate(trained.model, splits.test), "batch_sizes": sizes,
+            "updates": sum(len(splits.train) // size for size in sizes),
+            "train_loss": trained.history[-1]["loss"],
+        }  # fmt: skip
+
+    found = [
+        cells.once(f"{name}, seed {seed}", made, seed=seed, **training) for seed in config["seeds"]
+    ]
+    return {
+        "name": name, **spread(found), "batch_sizes": found[0]["batch_sizes"],
+        "largest_batch": max(found[0]["batch_sizes"]),
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- one training of the sweeps
 
 
 class Trainer:
