@@ -13,8 +13,8 @@ Why: stochastic differential equations say that the noise scale g = η (N/B − 
 SGD ends, so that B_opt ∝ η N. Source: Smith and Le 2017, arXiv 1710.06451, sections 4 and 5, figures
 5 and 6, which report both, for 10 000 steps, B_opt ∝ N from 20 000 images on.
 
-Before that: a ResNet-8 of 4 filters on 5000 images of MNIST, 6 epochs, its rate divided by 5 after three
-and five: with batches of 32, with batches that grow instead, and with batches of 500 at a scaled rate
+Before that: a ResNet-8 of 4 filters on 2000 images of MNIST, 6 epochs, its rate divided by 5 after three
+and five: with batches of 32, with batches that grow instead, and with batches of 250 at a scaled rate
 with a warm-up of two epochs, without and with momentum correction and ghost batches of 50.
 
 Cost: some twenty minutes on one idle CPU core: batch sizes are tried around the best one only, but for
@@ -33,10 +33,10 @@ def between(low, high):
 
 
 def large(rule):
-    """Batches of 500 at a scaled rate, with a warm-up."""
+    """Batches of 250 at a scaled rate, with a warm-up."""
     schedule = {"name": "step", "milestones": (3, 5), "factor": 0.2, "warmup_epochs": 2}
     scale = {"reference_batch": 32, "rule": rule}
-    return {"batch_size": 500, "scale_learning_rate": scale, "schedule": schedule}
+    return {"batch_size": 250, "scale_learning_rate": scale, "schedule": schedule}
 
 
 def get_config():
@@ -55,7 +55,7 @@ def get_config():
             "steps": 1000,
             "seeds": (0, 1, 2, 3, 4),
             "convolutional": {
-                "data": {"name": "mnist", "train": "train[:5000]", "test": "test"},
+                "data": {"name": "mnist", "train": "train[:2000]", "test": "test"},
                 "model": {"name": "resnet_cifar", "depth": 8, "width": 4},
                 "train": {
                     "epochs": 6,
@@ -69,14 +69,14 @@ def get_config():
                 {
                     "batch 32": {},
                     "batch 32, growing": {"methods": ({"name": "batch_growth"},)},
-                    "batch 500": {"train": {"batch_size": 500}},
-                    "batch 500, square root": {"train": large("sqrt")},
-                    "batch 500, linear": {"train": large("linear")},
-                    "batch 500, linear, momentum correction": {
+                    "batch 250": {"train": {"batch_size": 250}},
+                    "batch 250, square root": {"train": large("sqrt")},
+                    "batch 250, linear": {"train": large("linear")},
+                    "batch 250, linear, momentum correction": {
                         "train": large("linear"),
                         "methods": ({"name": "momentum_correction"},),
                     },
-                    "batch 500, linear, ghost batches": {
+                    "batch 250, linear, ghost batches": {
                         "train": {**large("linear"), "ghost_batch": 50}
                     },
                 },
@@ -87,15 +87,16 @@ def get_config():
                     curve(0.02, 1000, between(2, 45)),
                     curve(0.05, 1000, between(4, 91)),
                     curve(0.1, 1000, WHOLE),
-                    curve(0.2, 1000, between(16, 181)),
-                    curve(0.5, 1000, between(45, 362)),
-                    curve(1.0, 1000, between(91, 512)),
+                    curve(0.2, 1000, between(23, 128)),
+                    curve(0.5, 1000, between(64, 362)),
+                    curve(1.0, 1000, between(128, 512)),
                 ),
                 "images": (
                     curve(0.1, 1000, WHOLE),
-                    curve(0.1, 4000, between(11, 128)),
-                    curve(0.1, 16000, between(11, 181)),
-                    curve(0.1, 60000, between(11, 256)),
+                    curve(0.1, 2000, between(16, 91)),
+                    curve(0.1, 4000, between(23, 128)),
+                    curve(0.1, 8000, between(32, 256)),
+                    curve(0.1, 16000, between(45, 362)),
                 ),
             },
         }
