@@ -10,8 +10,8 @@ mean and its neighbours; a line through the best ones on doubly logarithmic axes
 1 where B_opt is proportional.
 
 Why: stochastic differential equations say that the noise scale g = η (N/B − 1)/(1 − m) decides where
-SGD ends, so that B_opt ∝ η N. Source: Smith and Le 2017, arXiv 1710.06451, sections 4 and 5, figures
-5 and 6, which report both, for 10 000 steps, B_opt ∝ N from 20 000 images on.
+SGD ends, so that B_opt ∝ η N. Source: Smith and Le 2017, arXiv 1710.06451, sections 4 and 5, who
+report both, the second from some 20 000 images on.
 
 Before that: a ResNet-8 of 4 filters on 2000 images of MNIST, 6 epochs, its rate divided by 5 after three
 and five: with batches of 32, with batches that grow instead, and with batches of 250 at a scaled rate

@@ -33,7 +33,7 @@ def noise_scale(
     Example:
         noise_scale(0.1, 50_000, 128, momentum=0.9)  # 389.6
 
-    Source: Smith and Le 2017, arXiv 1710.06451, equations 11 and 14.
+    Source: Smith and Le 2017, arXiv 1710.06451; momentum: Smith et al. 2018, arXiv 1711.00489.
     """
     if not 0 < batch_size <= examples:
         raise BadInput(

@@ -33,7 +33,7 @@ def scaled_learning_rate(
         scaled_learning_rate(0.1, 8192, reference_batch=256)  # 3.2
 
     Source: Goyal et al. 2017, arXiv 1706.02677, section 2.1; square root: Hoffer et al. 2017,
-    arXiv 1705.08741, equation 7.
+    arXiv 1705.08741, section 4.
     """
     if rule not in RULES:
         raise BadInput(f'scaled_learning_rate: rule "{rule}" is not known; {near(rule, RULES)}')
