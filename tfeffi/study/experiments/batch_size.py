@@ -26,7 +26,7 @@ from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 from tfeffi.train import evaluate
-from tfeffi.train.experiment import Splits, load_splits, train_replicate
+from tfeffi.train.experiment import Splits, load_splits, name_of, train_replicate
 
 SWEEPS = {"learning_rate": "learning rate", "images": "training images"}
 RESAMPLED = 2000  # bootstrap samples
@@ -69,7 +69,7 @@ def _variant_row(config, cells: Cells, name: str) -> dict[str, Any]:
 
     def made(*, seed, **_):
         splits = _splits(json.dumps(section["data"]))
-        folder = cells.workdir / "trained" / f"{name}_{seed}"
+        folder = cells.workdir / "trained" / name_of({"name": f"{name}_{seed}", **training})
         trained = train_replicate(training, splits, folder, seed, verbose=False)
         batch = training["train"]["batch_size"]
         sizes = [row.get("batch_size", batch) for row in trained.history]
