@@ -5,7 +5,7 @@ import json
 import keras
 import tensorflow as tf
 
-from tests.methods.test_prune_train import STRONG, residual
+from tests.methods.test_prune_train import EAGER, planted
 from tests.train.cases import images
 from tfeffi import methods
 from tfeffi.train import Settings, fit
@@ -22,12 +22,9 @@ def main():
             ("two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])),
         ):
             keras.utils.set_random_seed(0)
-            method = methods.build(
-                "prune_train",
-                **{**STRONG, "variant": variant, "relative": True, "threshold": 0.3},
-            )
+            method = methods.build("prune_train", **{**EAGER, "variant": variant})
             made = fit(
-                residual(), images(96), images(48, seed=1),
+                planted(), images(96), images(48, seed=1),
                 Settings(epochs=2, batch_size=32, learning_rate=0.05), methods=[method],
                 strategy=strategy, verbose=False,
             )  # fmt: skip

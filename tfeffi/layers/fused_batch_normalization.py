@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from tfeffi.layers.exchange import exchange
+from tfeffi.layers.folded_normalization import fold_of, normalize_folded
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -60,28 +61,41 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def _learn(self, inputs):
         """Training: with the batch's statistics, which the moving ones follow."""
+        outputs, mean, variance = self._normalized(inputs)
+        momentum = self.momentum
+        self.moving_mean.assign(self.moving_mean * momentum + mean * (1.0 - momentum))
+        self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
+        return outputs
+
+    def _normalized(self, inputs):
+        """Outputs, and mean and biased variance of the batch."""
         import tensorflow as tf
 
+        if fold := fold_of(inputs):
+            return normalize_folded(inputs, *self._scale_and_offset(inputs), self.epsilon, fold)
         none = tf.zeros([0], tf.float32)
         result = self._kernel(inputs, none, none, is_training=True)
         # The kernel gives the unbiased variance for the moving average, Keras keeps the biased one.
         # Of a single position cuDNN's is 0/0: no_nan.
         count = _positions(inputs)
         variance = tf.math.multiply_no_nan(result.batch_variance, (count - 1) / count)
-        momentum = self.momentum
-        self.moving_mean.assign(self.moving_mean * momentum + result.batch_mean * (1.0 - momentum))
-        self.moving_variance.assign(self.moving_variance * momentum + variance * (1.0 - momentum))
-        return result.y
+        return result.y, result.batch_mean, variance
+
+    def _scale_and_offset(self, inputs):
+        channels = inputs.shape[-1:]
+        scale = self.gamma if self.scale else keras.ops.ones(channels)
+        offset = self.beta if self.center else keras.ops.zeros(channels)
+        return keras.ops.convert_to_tensor(scale), keras.ops.convert_to_tensor(offset)
 
     def _kernel(self, inputs, mean, variance, is_training: bool):
         import tensorflow as tf
 
-        channels = inputs.shape[-1]
         convert = keras.ops.convert_to_tensor
+        scale, offset = self._scale_and_offset(inputs)
         return tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=convert(self.gamma) if self.scale else tf.ones([channels]),
-            offset=convert(self.beta) if self.center else tf.zeros([channels]),
+            scale=scale,
+            offset=offset,
             mean=convert(mean),
             variance=convert(variance),
             epsilon=self.epsilon,

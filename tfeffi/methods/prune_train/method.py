@@ -52,17 +52,21 @@ class PruneTrain(Method):
         due = run.epoch % s["interval"] == 0 and s["start"] <= run.epoch <= stop
         if due or run.epoch == stop:
             self._reconfigure(run)
-        if run.epoch == stop:
+        if run.epoch == s["stop"]:
             self.penalty.assign(0.0)
         counted = cost(run.model, (*run.image_size, run.train.images.shape[-1]))
         run.scalars |= {
-            "lambda": float(self.penalty), "channels": self._groups(run).channels,
+            "lambda": float(tf.convert_to_tensor(self.penalty)), "channels": self._groups(run).channels,
             "macs": counted.macs, "params": counted.params, "batch_size": run.batch_size,
         }  # fmt: skip
 
     @property
     def variables(self) -> tuple:
         return (self.penalty,)
+
+    def excludes(self) -> dict[str, str]:
+        has_budget = self._settings["memory_bytes"] is not None
+        return {"batch_growth": "each sets the batch size"} if has_budget else {}
 
     def settings(self) -> dict:
         return dict(self._settings)

@@ -1,0 +1,85 @@
+"""The memory of a training step: counted by hand, and against what a real process takes."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from tfeffi.analysis.memory import TrainingMemory, largest_batch, training_memory
+from tfeffi.errors import BadInput
+from tfeffi.train.precision import recast
+
+CODE = """
+import json
+import numpy as np
+from tfeffi import data, models
+from tfeffi.analysis.memory import peak_memory_mb, training_memory
+from tfeffi.train import Settings
+from tfeffi.train.loop import CompiledStep, _batches, begin
+
+images = data.Images(
+    images=np.zeros((512, 32, 32, 3), "uint8"), labels=np.zeros(512, "int64"), num_classes=10,
+    class_names=tuple("0123456789"), name="x", split="train",
+)
+model = models.build("resnet_cifar", input_shape=(32, 32, 3), num_classes=10, depth=8)
+peaks = []
+for batch in (64, 512):  # the peak only rises
+    run = begin(model, images, None, Settings(batch_size=batch))
+    step = CompiledStep(run)
+    for _ in range(2):
+        step(*next(iter(_batches(run))))
+    int(run.totals.steps)
+    peaks.append(peak_memory_mb())
+print(json.dumps([(peaks[1] - peaks[0]) / 448, training_memory(run.model).sample / 1e6]))
+"""
+
+
+def test_a_real_step_takes_what_the_model_of_it_says():
+    """The slope over the batch; what does not grow with it is the program and its compiler."""
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    measured, expected = json.loads(done.stdout.splitlines()[-1])
+    assert expected == pytest.approx(measured, rel=0.25)
+
+
+def small(dtype="float32"):
+    x = inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return recast(keras.Model(inputs, keras.layers.Dense(2)(x)), dtype)
+
+
+def test_what_stays_for_the_backward_pass_by_hand():
+    memory = training_memory(small(), slots=1)
+    weights, statistics = 3 * 3 * 3 * 4 + 2 * 4 + 4 * 2 + 2, 2 * 4
+    assert memory.fixed == 4 * (3 * weights + statistics)
+    image, maps, pooled = 8 * 8 * 3, 8 * 8 * 4, 4
+    # kept: the image, what goes into the normalization, what ReLU gives, what the dense layer takes
+    assert memory.sample == 4 * (image + 2 * maps + pooled) + 4 * 2 * maps
+    assert training_memory(small(), slots=2).fixed - memory.fixed == 4 * weights
+    half = training_memory(small("mixed_bfloat16"))
+    assert half.sample < 0.7 * memory.sample and half.fixed > memory.fixed
+
+
+def test_the_largest_batch_that_fits():
+    memory = TrainingMemory(fixed=1000, sample=10)
+    assert memory.bytes(32) == 1320
+    assert largest_batch(memory, 1320) == 32
+    assert largest_batch(memory, 1959) == 64 and largest_batch(memory, 1640) == 64
+    assert largest_batch(memory, 1319) == 31  # below the granularity: what fits
+    assert largest_batch(memory, 1319, granularity=5) == 30
+
+
+@pytest.mark.parametrize(
+    ("capacity", "granularity", "message"),
+    [
+        (1009, 32, "1,009 bytes are below one image, which needs 1,010; give more"),
+        (-5, 32, "below one image"),
+        (5000, 0, "granularity=0"),
+    ],
+)
+def test_bad_budgets(capacity, granularity, message):
+    with pytest.raises(BadInput, match=message):
+        largest_batch(TrainingMemory(fixed=1000, sample=10), capacity, granularity)
