@@ -82,7 +82,7 @@ def _stock(
     import keras
 
     images = experiment.load_splits(data).train
-    network = models.build(**model)
+    network = models.build(model["name"], **{k: v for k, v in model.items() if k != "name"})
     network.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
