@@ -35,20 +35,19 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
         config: of configs/prunetrain.py.
         cells: where each group of a seed is kept; its trainings go on in folders beside it.
     """
-    found: dict[str, dict[int, dict]] = {name: {} for name in config["groups"]}
-    for seed in config["seeds"]:  # outside: a run that is cut short has whole sets
-        for group, variants in config["groups"].items():
-            found[group][seed] = cells.once(
-                f"{group} seed {seed}", functools.partial(_train, cells, group),
-                variants={name: _spec(config, variant) for name, variant in variants.items()},
+    for group, section in config["groups"].items():
+        specs = {name: _spec(config, variant) for name, variant in section["variants"].items()}
+        trained = [
+            cells.once(
+                f"{group} seed {seed}", functools.partial(_train, cells, group), variants=specs,
                 seed=seed,
-            )  # fmt: skip
-    for group, by_seed in found.items():
-        dense = next(iter(config["groups"][group]))
-        for name, variant in config["groups"][group].items():
-            seeds = [trained[name] for trained in by_seed.values()]
-            bases = [trained[dense] for trained in by_seed.values()]
-            yield _row(name, group, dense, _spec(config, variant), seeds, bases)
+            )
+            for seed in section["seeds"]
+        ]  # fmt: skip
+        dense = next(iter(specs))
+        for name, spec in specs.items():
+            seeds, bases = ([one[key] for one in trained] for key in (name, dense))
+            yield _row(name, group, dense, spec, seeds, bases)
 
 
 def _spec(config: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,8 +101,9 @@ def draw(result: Result, path: str) -> None:
             for panel, (column, (label, factor, unit)) in zip(line, MEASURES.items(), strict=True):
                 for number, row in enumerate(rows):
                     values = [factor * value for value in _epochs(row, column)]
-                    colour = pictures.COLOURS[number % len(pictures.COLOURS)]
-                    style = "--" if "ratio_to" not in row else "-"
+                    is_dense = "ratio_to" not in row
+                    colour = pictures.SOFT if is_dense else pictures.COLOURS[number - 1]
+                    style = "--" if is_dense else "-"
                     panel.plot(range(1, len(values) + 1), values, style, color=colour,
                                label=row["name"], linewidth=1.2)  # fmt: skip
                 panel.set_title(f"{label}, {unit}", loc="left")
