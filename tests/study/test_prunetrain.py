@@ -1,0 +1,65 @@
+"""The experiment of PruneTrain, whole, on a little of the embedded data: trainings in turns."""
+
+import pytest
+
+from tfeffi.errors import BadInput
+from tfeffi.study.experiments import prunetrain, run
+from tfeffi.study.together import train_together
+
+PRUNE = {
+    "name": "prune_train", "ratio": 0.5, "interval": 1, "threshold": 0.85, "relative": True,
+}  # fmt: skip
+CONFIG = {
+    "name": "prunetrain",
+    "experiment": "prunetrain",
+    "data": {"name": "fashion_mini", "train": "train[:128]", "test": "test[:50]"},
+    "model": {"name": "mnist_classifier", "width_multiplier": 0.25},
+    "train": {"epochs": 2, "batch_size": 32, "learning_rate": 0.05},
+    "groups": {
+        "small": {
+            "seeds": (0,),
+            "variants": {"dense": {}, "pruned": {"methods": (PRUNE,)}},
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prunetrain")
+    return folder, run(CONFIG, folder, verbose=False)
+
+
+def test_what_is_removed_is_against_the_dense_run(measured):
+    dense, pruned = measured[1].rows
+    assert pruned["ratio_to"] == "dense" and "train_macs_removed_mean" not in dense
+    share = 1 - pruned["train_macs_mean"] / dense["train_macs_mean"]
+    assert pruned["train_macs_removed_mean"] == pytest.approx(share) and share > 0
+    seconds = [row["train_seconds_mean"] for row in (dense, pruned)]
+    assert pruned["train_seconds_removed_mean"] == pytest.approx(1 - seconds[1] / seconds[0])
+    both = [row["train_seconds_mean"] + row["compile_seconds_mean"] for row in (dense, pruned)]
+    assert pruned["all_seconds_removed_mean"] == pytest.approx(1 - both[1] / both[0])
+    assert pruned["macs_removed_mean"] == pytest.approx(
+        1 - pruned["macs_mean"] / dense["dense_macs_mean"]
+    )
+    difference = pruned["accuracy_mean"] - dense["accuracy_mean"]
+    assert pruned["difference_mean"] == pytest.approx(difference)
+    assert pruned["history"]["macs"][-1] == pruned["macs_mean"]
+    assert all(len(row["history"]["validation_accuracy"]) == 2 for row in (dense, pruned))
+
+
+def test_nothing_is_done_twice_and_it_draws(measured, tmp_path):
+    folder, result = measured
+    trained = {path: path.stat().st_mtime_ns for path in folder.glob("trained/*/model.keras")}
+    assert len(trained) == 2
+    again = run(CONFIG, folder, verbose=False)
+    assert again.rows == result.rows
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    prunetrain.draw(result, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_training_that_ends_early_is_named(capfd):
+    with pytest.raises(BadInput, match='training "broken" ended with code 1'):
+        train_together({"broken": {"seed": 0}}, say=lambda line: None)
+    assert "KeyError" in capfd.readouterr().err
