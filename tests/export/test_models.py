@@ -17,6 +17,7 @@ SMALL = {
     "resnet_imagenet": {
         "input_shape": (32, 32, 3), "num_classes": 10, "depth": 50, "width_multiplier": 0.125,
     },
+    "sprint_cnn": {"input_shape": (18, 18, 3), "num_classes": 10, "width_multiplier": 0.125},
     "vgg": {"input_shape": (16, 16, 3), "num_classes": 10, "depth": 8, "width_multiplier": 0.125},
 }  # fmt: skip
 
@@ -49,6 +50,8 @@ def test_it_exports(name, quantize, tmp_path):
         calibration=images if quantize == "int8" else None, integer_io=quantize == "int8",
         min_agreement=0.0 if untrained_classes else None,
     )  # fmt: skip
-    assert not {"MUL", "SUB", "RSQRT", "CAST", "QUANTIZE"} & set(exported.operators)  # all folded
+    left = {"MUL", "SUB", "RSQRT", "CAST", "QUANTIZE"} & set(exported.operators)
+    # all is folded, but for what standardizes the images and normalizes after a pooling
+    assert left <= ({"MUL", "SUB"} if name == "sprint_cnn" else set())
     kernels = sum(type(layer).__name__.find("Conv") >= 0 for layer in model.layers)
     assert sum(n for op, n in exported.operators.items() if "CONV" in op) == kernels
