@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from tfeffi import data
 from tfeffi.analysis.noise_scale import noise_scale
+from tfeffi.compress import recalibrate
 from tfeffi.errors import BadInput
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
@@ -71,10 +72,12 @@ def _variant_row(config, cells: Cells, name: str) -> dict[str, Any]:
         splits = _splits(json.dumps(section["data"]))
         folder = cells.workdir / "trained" / name_of({"name": f"{name}_{seed}", **training})
         trained = train_replicate(training, splits, folder, seed, verbose=False)
+        # After few steps the moving statistics say more about their start than about the model.
+        model, _ = recalibrate(trained.model, splits.train)
         batch = training["train"]["batch_size"]
         sizes = [row.get("batch_size", batch) for row in trained.history]
         return {
-            **evaluate(trained.model, splits.test), "batch_sizes": sizes,
+            **evaluate(model, splits.test), "batch_sizes": sizes,
             "updates": sum(len(splits.train) // size for size in sizes),
             "train_loss": trained.history[-1]["loss"],
         }  # fmt: skip
