@@ -28,7 +28,7 @@ def proximal(**changes):
 
 
 def ordered(values):
-    """In the order written: the first variant of a group is the one the others are held against."""
+    """In the order written: the first strategy of a group is the one the others are held against."""
     return ConfigDict(values, sort_keys=False)
 
 
@@ -39,7 +39,7 @@ def get_config():
     return ConfigDict(
         {
             "name": "prunetrain",
-            "experiment": "prunetrain",
+            "experiment": "strategies",
             "data": {"name": "cifar10", "train": "train", "test": "test"},
             "model": {"name": "resnet_cifar", "depth": 32},
             "train": {
@@ -55,7 +55,7 @@ def get_config():
                 {
                     "ResNet-32": {
                         "seeds": (0, 1),
-                        "variants": ordered(
+                        "strategies": ordered(
                             {
                                 "ResNet-32": {},
                                 "PruneTrain": {"methods": (proximal(),)},
@@ -75,7 +75,7 @@ def get_config():
                     },
                     "ResNet-50": {
                         "seeds": (0,),
-                        "variants": ordered(
+                        "strategies": ordered(
                             {
                                 "ResNet-50": {"model": {"depth": 50}},
                                 "PruneTrain 50": {"model": {"depth": 50}, "methods": (proximal(),)},

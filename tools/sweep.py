@@ -1,7 +1,10 @@
-"""Trains a config's model, makes its variants, times them, and draws the Pareto front.
+"""Trains what a config lists, times it, and draws the Pareto front.
 
-Everything is written into --workdir: a folder a variant, result.json, report.html. A killed sweep goes on
-where it was; what is finished is not repeated.
+    tfeffi-sweep --config=configs/demo.py              one model and its variants
+    tfeffi-sweep --config=configs/pareto_cifar10.py    many ways to train, each over several seeds
+
+Everything is written into --workdir: the trainings, result.json with a row each, report.html. A killed
+sweep goes on where it was; what is finished is not repeated.
 """
 
 from absl import flags
@@ -20,11 +23,12 @@ def main(_):
     """Runs the study, shows its table, writes its page."""
     app.import_tensorflow()
 
-    from tfeffi.study import report, runs, variants
+    from tfeffi.study import experiments, report, runs, variants
     from tfeffi.train import experiment
 
     workdir = _WORKDIR.value or f"runs/{experiment.name_of(_CONFIG.value)}"
-    variants.run(_CONFIG.value, workdir)
+    run_study = experiments.run if "experiment" in _CONFIG.value else variants.run
+    run_study(_CONFIG.value, workdir)
     study = runs.load([workdir])
     report.write_report(study, f"{workdir}/report.html")
     report.console_table(study)

@@ -1,5 +1,7 @@
 """PruneTrain with one replica and with two, in a process that has two logical CPUs; prints rows."""
 
+import functools
+import itertools
 import json
 
 import keras
@@ -16,20 +18,21 @@ def main():
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
     found = {}
-    for variant in ("threshold", "proximal"):
-        for name, strategy in (
-            ("one", None),
-            ("two", tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])),
-        ):
-            keras.utils.set_random_seed(0)
-            method = methods.build("prune_train", **{**EAGER, "variant": variant})
-            made = fit(
-                planted(), images(96), images(48, seed=1),
-                Settings(epochs=2, batch_size=32, learning_rate=0.05), methods=[method],
-                strategy=strategy, verbose=False,
-            )  # fmt: skip
-            keys = ("loss", "macs")
-            found[f"{variant} {name}"] = {k: [row[k] for row in made.history] for k in keys}
+    replicas = {"one": None, "two": tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])}
+    networks = {
+        "": {},
+        ", plain": {"normalization": functools.partial(keras.layers.Activation, "linear")},
+    }
+    for variant, network, name in itertools.product(("threshold", "proximal"), networks, replicas):
+        keras.utils.set_random_seed(0)
+        method = methods.build("prune_train", **{**EAGER, "variant": variant})
+        made = fit(
+            planted(**networks[network]), images(96), images(48, seed=1),
+            Settings(epochs=2, batch_size=32, learning_rate=0.05), methods=[method],
+            strategy=replicas[name], verbose=False,
+        )  # fmt: skip
+        rows = {key: [row[key] for row in made.history] for key in ("loss", "macs")}
+        found[f"{variant}{network} {name}"] = rows
     print(json.dumps(found))
 
 

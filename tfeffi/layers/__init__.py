@@ -12,8 +12,10 @@ from tfeffi.layers.ghost_batch_normalization import (
     ghost_batch_normalization,
     ghost_class,
 )
+from tfeffi.layers.packed_convolution import PackedConv2D
 
 __all__ = [
-    "FusedActivation", "FusedBatchNormalization", "GhostBatchNormalization", "check_ghost_batch",
-    "exchange", "fuse_batch_normalization", "ghost_batch_normalization", "ghost_class",
+    "FusedActivation", "FusedBatchNormalization", "GhostBatchNormalization", "PackedConv2D",
+    "check_ghost_batch", "exchange", "fuse_batch_normalization", "ghost_batch_normalization",
+    "ghost_class",
 ]  # fmt: skip

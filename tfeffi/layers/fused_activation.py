@@ -21,7 +21,18 @@ class FusedActivation(keras.layers.Activation):
         x = FusedActivation("gelu")(x)
     """
 
-    POINTWISE = ("elu", "gelu", "mish", "selu", "sigmoid", "silu", "softplus", "swish", "tanh")
+    POINTWISE = (
+        "elu",
+        "gelu",
+        "hard_silu",
+        "mish",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "swish",
+        "tanh",
+    )
 
     @property
     def __class__(self):

@@ -62,8 +62,8 @@ def build(
         x = _convolution(x, width, activation, momentum, f"block{number}_1", pool=True)
         x = _convolution(x, width, activation, momentum, f"block{number}_2")
     x = layers.GlobalMaxPooling2D(name="pool")(x)
+    x = layers.Rescaling(1 / widths[-1], name="scaled_features")(x)
     x = layers.Dense(num_classes, use_bias=False, kernel_initializer=_uniform(), name="logits")(x)
-    x = layers.Rescaling(1 / widths[-1], name="scaled_logits")(x)
     model = keras.Model(image, x, name="sprint_cnn")
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D) and layer.name != WHITENING:

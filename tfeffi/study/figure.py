@@ -35,8 +35,8 @@ def draw(
     Args:
         study: of `runs.load`; rows without accuracy or cost are left out.
         path: of the picture; the suffix is its format. An older picture is replaced.
-        costs: keys, a panel each; by default those of latency, training seconds and bytes by which
-            the variants differ.
+        costs: keys, a panel each; by default those of latency, training and bytes by which the
+            variants differ, and of training only where no latency is.
         width: inches.
 
     Raises:
@@ -83,7 +83,7 @@ def panels(study: Study, costs: Sequence[str] | None = None) -> list[str]:
     shown = several or [c for c in COSTS if study.having(ACCURACY, c)]
     if not shown:
         raise BadInput(f"figure: no row has {ACCURACY} and one of {', '.join(COSTS)}")
-    return [c for c in shown if c != "train_seconds_mean"] or shown
+    return [c for c in shown if not ("p50_ms" in shown and c.startswith("train_"))]
 
 
 def fingerprint(study: Study, costs: Sequence[str] | None = None) -> str:

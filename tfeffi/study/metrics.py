@@ -80,6 +80,7 @@ _KNOWN = (
     Metric("train_seconds_mean", "training", "s", "less", gain="less"),
     Metric("compile_seconds_mean", "compile", "s", "less"),
     Metric("train_macs", "training MACs", "count", "less", gain="fewer"),
+    Metric("train_macs_mean", "training MACs", "count", "less", gain="fewer"),
     Metric("peak_memory_mb", "peak memory", "mb", "less", gain="less"),
     Metric("n", "seeds", "", "", 0),
     Metric("epochs", "epochs", "", "", 0),

@@ -12,7 +12,7 @@ from tfeffi.study import metrics, pareto
 from tfeffi.study.results import Result
 
 ACCURACY = "accuracy_mean"
-COSTS = ("p50_ms", "train_seconds_mean", "bytes")
+COSTS = ("p50_ms", "train_seconds_mean", "train_macs_mean", "bytes")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

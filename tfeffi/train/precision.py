@@ -46,6 +46,8 @@ def fused(model: keras.Model, settings: Settings) -> keras.Model:
         classes["BatchNormalization"] = layers.FusedBatchNormalization
     if settings.fuse_activations:
         classes["Activation"] = layers.FusedActivation
+    if settings.pack_small_images and settings.precision != "float32":
+        classes["Conv2D"] = layers.PackedConv2D
     return layers.exchange(model, classes) if classes else model
 
 

@@ -45,6 +45,7 @@ class Settings:
             divides batch_size; None for the batch of a replica.
         fuse_batch_normalization: run BatchNormalization through TensorFlow's fused kernel.
         fuse_activations: compile Activation layers (GELU, SiLU, …) to one loop.
+        pack_small_images: in 16 bits, sum kernel gradients over several small images at once.
         checkpoint_seconds: at most so many seconds of work are lost when a run is killed.
         seed: data order, augmentation and whatever methods draw.
 
@@ -74,6 +75,7 @@ class Settings:
     ghost_batch: int | None = None
     fuse_batch_normalization: bool = True
     fuse_activations: bool = True
+    pack_small_images: bool = True
     checkpoint_seconds: float = 60.0
     seed: int = 0
 

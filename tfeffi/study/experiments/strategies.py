@@ -1,7 +1,12 @@
-"""PruneTrain and Net2Net against the dense run of the same recipe: MACs, seconds, accuracy.
+"""Ways to train against each other: one recipe, a strategy a row, each over several seeds.
 
-Variants of one group train side by side, an epoch in turn, so that their times can be compared; the
-first one of a group is the dense run that the others are held against, seed by seed.
+The strategies of a seed train side by side, an epoch in turn, so that their times can be compared; the
+first one of a group is what the others are held against, seed by seed. What was killed goes on.
+
+    strategies   {name: {"model": {...}, "train": {...}, "methods": (...)}}: what differs from the
+                 config's own sections; another model's name replaces the whole section
+    seeds        of each strategy
+    groups       several of the above, each with its own first strategy: {name: {"seeds", "strategies"}}
 """
 
 import functools
@@ -11,11 +16,15 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tfeffi import methods
+from tfeffi.errors import BadInput, near
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 from tfeffi.study.together import train_together
+from tfeffi.train import Settings
 
+SECTIONS = ("model", "train", "methods")
 REMOVED = {  # what a method saves, by the column of which it is a share
     "train_macs_removed": "train_macs", "train_seconds_removed": "train_seconds",
     "all_seconds_removed": "all_seconds", "macs_removed": "macs", "params_removed": "params",
@@ -29,34 +38,57 @@ MEASURES = {
 
 
 def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
-    """A row for each variant, group by group.
+    """A row for each strategy, group by group.
 
     Args:
-        config: of configs/prunetrain.py.
+        config: see the module's docstring.
         cells: where each group of a seed is kept; its trainings go on in folders beside it.
+
+    Raises:
+        BadInput: a section that cannot be trained; said of all of them before the first one begins.
     """
-    for group, section in config["groups"].items():
-        specs = {name: _spec(config, variant) for name, variant in section["variants"].items()}
+    groups = config.get("groups") or {config["name"]: config}
+    planned = {group: _specs(config, group, section) for group, section in groups.items()}
+    for group, specs in planned.items():
         trained = [
             cells.once(
                 f"{group} seed {seed}", functools.partial(_train, cells, group), variants=specs,
                 seed=seed,
             )
-            for seed in section["seeds"]
+            for seed in groups[group]["seeds"]
         ]  # fmt: skip
-        dense = next(iter(specs))
+        first = next(iter(specs))
         for name, spec in specs.items():
-            seeds, bases = ([one[key] for one in trained] for key in (name, dense))
-            yield _row(name, group, dense, spec, seeds, bases)
+            seeds, bases = ([one[key] for one in trained] for key in (name, first))
+            yield _row(name, group, first, spec, seeds, bases)
 
 
-def _spec(config: Mapping[str, Any], variant: Mapping[str, Any]) -> dict[str, Any]:
-    """What a variant trains: the config's sections with its own values over them."""
+def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) -> dict[str, dict]:
+    """What each strategy of a group trains, checked."""
+    if not section.get("strategies") or not section.get("seeds"):
+        raise BadInput(f'config: "{group}" needs "strategies" and "seeds", at least one of each')
+    specs = {}
+    for name, changes in section["strategies"].items():
+        for key in changes:
+            if key not in SECTIONS:
+                raise BadInput(f'strategy "{name}": unknown key "{key}"; {near(key, SECTIONS)}')
+        specs[name] = spec = _spec(config, changes)
+        try:
+            Settings.from_mapping(spec["train"])
+            methods.check_together([methods.build(**values) for values in spec["methods"]])
+        except BadInput as error:
+            raise BadInput(f'strategy "{name}": {error}') from error
+    return specs
+
+
+def _spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The config's sections with a strategy's own values over them."""
+    model, own = config["model"], changes.get("model", {})
     return {
         "data": dict(config["data"]),
-        "model": {**config["model"], **variant.get("model", {})},
-        "train": {**config["train"], **variant.get("train", {})},
-        "methods": [dict(values) for values in variant.get("methods", ())],
+        "model": dict(own) if own.get("name", model["name"]) != model["name"] else {**model, **own},
+        "train": {**config["train"], **changes.get("train", {})},
+        "methods": [dict(values) for values in changes.get("methods", config.get("methods", ()))],
     }
 
 

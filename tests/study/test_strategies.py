@@ -1,9 +1,9 @@
-"""The experiment of PruneTrain, whole, on a little of the embedded data: trainings in turns."""
+"""Strategies side by side, whole, on a little of the embedded data: trainings in turns."""
 
 import pytest
 
 from tfeffi.errors import BadInput
-from tfeffi.study.experiments import prunetrain, run
+from tfeffi.study.experiments import run, strategies
 from tfeffi.study.together import train_together
 
 PRUNE = {
@@ -11,14 +11,14 @@ PRUNE = {
 }  # fmt: skip
 CONFIG = {
     "name": "prunetrain",
-    "experiment": "prunetrain",
+    "experiment": "strategies",
     "data": {"name": "fashion_mini", "train": "train[:128]", "test": "test[:50]"},
     "model": {"name": "mnist_classifier", "width_multiplier": 0.25},
     "train": {"epochs": 2, "batch_size": 32, "learning_rate": 0.05},
     "groups": {
         "small": {
             "seeds": (0,),
-            "variants": {"dense": {}, "pruned": {"methods": (PRUNE,)}},
+            "strategies": {"dense": {}, "pruned": {"methods": (PRUNE,)}},
         }
     },
 }
@@ -55,7 +55,7 @@ def test_nothing_is_done_twice_and_it_draws(measured, tmp_path):
     again = run(CONFIG, folder, verbose=False)
     assert again.rows == result.rows
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
-    prunetrain.draw(result, tmp_path / "a.png")
+    strategies.draw(result, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
 
 
@@ -63,3 +63,36 @@ def test_a_training_that_ends_early_is_named(capfd):
     with pytest.raises(BadInput, match='training "broken" ended with code 1'):
         train_together({"broken": {"seed": 0}}, say=lambda line: None)
     assert "KeyError" in capfd.readouterr().err
+
+
+def flat(**changes):
+    base = {key: CONFIG[key] for key in ("name", "experiment", "data", "model", "train")}
+    return {**base, "seeds": (0,), "strategies": {"plain": {}}} | changes
+
+
+def test_without_groups_the_config_is_one(tmp_path):
+    small = {"name": "resnet_cifar", "depth": 8, "width": 4}
+    train = {"epochs": 1}
+    strategies = {"plain": {"train": train}, "other": {"model": small, "train": train}}
+    plain, other = run(flat(strategies=strategies), tmp_path, verbose=False).rows
+    assert plain["group"] == other["group"] == "prunetrain" and plain["epochs"] == 1
+    assert other["dense_params_mean"] != plain["dense_params_mean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strategies": {}}, '"prunetrain" needs "strategies" and "seeds"'),
+        ({"seeds": ()}, '"prunetrain" needs "strategies" and "seeds"'),
+        ({"strategies": {"a": {"modle": {}}}}, 'strategy "a": unknown key "modle"; .*"model"'),
+        ({"strategies": {"a": {"train": {"epochs": 0}}}}, 'strategy "a": train setting epochs=0'),
+        (
+            {"strategies": {"a": {"methods": ({"name": "prune_train", "ratio": 2},)}}},
+            'strategy "a": prune_train: ratio=2',
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, message):
+    with pytest.raises(BadInput, match=message):
+        run(flat(**changes), tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())

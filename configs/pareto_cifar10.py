@@ -1,0 +1,88 @@
+"""One front of training time, multiply-adds and accuracy: every strategy of cheaper training on CIFAR-10.
+
+    tfeffi-fetch-data --dataset=cifar10
+    tfeffi-sweep --config=configs/pareto_cifar10.py --workdir=runs/pareto_cifar10
+    tfeffi-experiment --config=configs/pareto_cifar10.py --workdir=runs/pareto_cifar10 \\
+        --output=results/pareto_cifar10.json
+
+What: ResNet-20 with one recipe for as many epochs, in float32, in bfloat16, and from there with one
+strategy each: large batches, ghost batches, a growing batch, small images first, PruneTrain, Net2Net,
+both, Muon, look-ahead; then the sprint, whole and shortened. All images, the usual augmentation. The
+strategies of a seed train side by side, an epoch in turn. Test accuracy at the end, of one view; nothing
+is stopped or chosen by it.
+
+Why: a method pays if its point is not below and right of another's. Each has its paper, this is one page.
+
+Source: the question is that of Buehler 2020, chapter 3; each method's card names its own.
+
+Cost: some hours on two cores with AMX; each process holds its data, 20 GB in all. Nothing is done twice.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cifar10_sprint
+
+EPOCHS = 8
+PRUNE = {"name": "prune_train", "ratio": 0.5, "interval": 1, "variant": "proximal"}
+GROW = {"name": "net2net", "epochs": (1, 3), "widen": 1.4}
+SIZES = {"name": "progressive_resizing", "sizes": ((0, 16), (2, 24), (5, 32))}
+
+
+def ordered(values):
+    """In the order written: the first strategy is what the others are held against."""
+    return ConfigDict(values, sort_keys=False)
+
+
+def sprint(epochs, sizes):
+    """The sprint's own network and recipe, for some epochs."""
+    whole = cifar10_sprint.get_config().to_dict()
+    growing = {"name": "progressive_resizing", "sizes": sizes}
+    train = {**whole["train"], "epochs": epochs, "test_views": "one", "l2": 0.0}
+    return {"model": whole["model"], "train": train, "methods": (cifar10_sprint.WHITENING, growing)}
+
+
+def get_config():
+    """The experiment."""
+    large = {"batch_size": 1024, "scale_learning_rate": {"reference_batch": 128, "rule": "sqrt"}}
+    muon = {"name": "convolution_muon", "vector_rate": 1.0, "matrix_rate": 1.0}
+    decays = {"name": "step", "milestones": (4, 6), "factor": 0.2, "warmup_epochs": 1}
+    small = {"model": {"width": 8}}
+    return ConfigDict(
+        {
+            "name": "pareto_cifar10",
+            "experiment": "strategies",
+            "seeds": (0, 1),
+            "data": {"name": "cifar10", "train": "train", "test": "test"},
+            "model": {"name": "resnet_cifar", "depth": 20},
+            "train": {
+                "epochs": EPOCHS,
+                "batch_size": 128,
+                "learning_rate": 0.15,
+                "schedule": {"name": "triangular", "peak_at": 0.2},
+                "precision": "mixed_bfloat16",
+                "l2": 2.5e-4,
+                "augment": {"crop": 4, "flip": True},
+            },
+            "strategies": ordered(
+                {
+                    "float32": {"train": {"precision": "float32"}},
+                    "bfloat16": {},
+                    "batch of 1024": {"train": large},
+                    "ghost batches": {"train": {**large, "ghost_batch": 128}},
+                    "steps of the rate": {"train": {"schedule": decays}},
+                    "growing batch": {
+                        "train": {"schedule": decays}, "methods": ({"name": "batch_growth"},),
+                    },
+                    "progressive resizing": {"methods": (SIZES,)},
+                    "PruneTrain": {"methods": (PRUNE,)},
+                    "Net2Net": {**small, "methods": (GROW,)},
+                    "Net2Net and PruneTrain": {**small, "methods": (GROW, PRUNE)},
+                    "look-ahead": {"methods": ({"name": "look_ahead"},)},
+                    "Muon": {"train": {"optimizer": muon, "learning_rate": 0.05, "l2": 0.0}},
+                    "sprint": sprint(11, cifar10_sprint.GROWING["sizes"]),
+                    "sprint, 6 epochs": sprint(6, ((0, 20), (2, 24), (3, 32))),
+                    "sprint, 3 epochs": sprint(3, ((0, 20), (1, 24), (2, 32))),
+                }
+            ),
+        }
+    )  # fmt: skip
