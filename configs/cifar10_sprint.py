@@ -60,6 +60,7 @@ def get_config():
                     "full size": {"methods": (WHITENING,), "train": {"epochs": 8}},
                     "no whitening": {"methods": (GROWING,)},
                     "random flips": {"train": {"augment": {"translate": 2, "flip": True}}},
+                    "look-ahead": {"methods": (WHITENING, GROWING, {"name": "look_ahead"})},
                 },
                 sort_keys=False,
             ),
