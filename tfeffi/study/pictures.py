@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tfeffi import files
 from tfeffi.study.figure import DPI
 
-COLOURS = ("#0b62d6", "#c4500c", "#138a5b", "#8250df", "#bf2f78")
+COLOURS = ("#0b62d6", "#c4500c", "#138a5b", "#8250df", "#bf2f78", "#0b7d8c", "#8a6300")
 SOFT = "#57606a"
 _STYLE = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "axes.edgecolor": "#d8dee4", "axes.grid": True,

@@ -338,14 +338,20 @@ def draw(result: Result, path: str) -> None:
                 best_one = row["best_batch_size"]
                 ends = row["best_batch_size_low"], row["best_batch_size_high"]
                 errors = [[max(best_one - ends[0], 0)], [max(ends[1] - best_one, 0)]]
-                below.errorbar(row[key], best_one, errors, fmt="o", color=colour, capsize=3)
+                fill = (
+                    colour if row["is_inside"] else "white"
+                )  # not bracketed: the line leaves it out
+                below.errorbar(
+                    row[key], best_one, errors, fmt="o", color=colour, capsize=3,
+                    markerfacecolor=fill,
+                )  # fmt: skip
             x = np.array([row[key] for row in best])
             below.plot(x, line["coefficient"] * x ** line["slope"], color=pictures.SOFT)
             below.set_title(
                 f"slope {line['slope']:.2f}, 95 %: {line['slope_low']:.2f} to {line['slope_high']:.2f}",
                 loc="left",
             )  # fmt: skip
-            above.legend(title=title, loc="lower right")
+            above.legend(title=title, loc="lower left")
             tops = [100 * row["accuracy_mean"] for row in best]
             above.set(xscale="log", ylim=(min(tops) - 8, max(tops) + 1), xlabel="batch size",
                       ylabel="test accuracy, %")  # fmt: skip

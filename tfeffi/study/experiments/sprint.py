@@ -15,6 +15,8 @@ from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.train import experiment
 from tfeffi.train.evaluation import evaluate
 
+COUNTED = ("train_macs", "macs", "params", "epochs")  # the same for each seed
+
 
 def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
     """A row for the recipe, one for each ablation, one for stock Keras if `config["stock"]`."""
@@ -28,8 +30,9 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
             cells.once(f"{name} seed {seed}", _Train(cells, name), recipe=recipe, seed=seed)
             for seed in range(config["seed"], config["seed"] + replicates)
         ]
-        row = {"name": name, **spread(trained), "accuracies": [t["accuracy"] for t in trained]}
-        row |= {key: trained[0][key] for key in ("train_macs", "macs", "params", "epochs")}
+        measured = [{k: v for k, v in one.items() if k not in COUNTED} for one in trained]
+        row = {"name": name, **spread(measured), "accuracies": [t["accuracy"] for t in trained]}
+        row |= {key: trained[0][key] for key in COUNTED}
         row["pflop"] = 2e-15 * row["train_macs"]
         if stock:
             row["times_faster_than_stock"] = stock["train_seconds"] / row["train_seconds_mean"]
