@@ -95,7 +95,7 @@ _BY_SUFFIX = (
     (r"images_per_second(_mean)?$", Metric("", "", "img/s", "more", gain="faster")),
     (r"bytes(_mean)?$", Metric("", "", "bytes", "less", gain="smaller")),
     (r"_mb(_mean)?$", Metric("", "", "mb", "less", gain="less")),
-    (r"(accuracy|agreement)(_mean)?$", Metric("", "", "%", "more", 2)),
+    (r"(accuracy|agreement)(_one_view)?(_mean)?$", Metric("", "", "%", "more", 2)),
     (r"share(_mean)?$", Metric("", "", "%")),
     (r"(^|_)(ratio|speedup)(_low|_high|_mean)?$", Metric("", "", "x")),
     (r"(macs|params)(_mean)?$", Metric("", "", "count", "less", gain="fewer")),
