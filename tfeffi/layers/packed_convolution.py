@@ -34,7 +34,7 @@ class PackedConv2D(keras.layers.Conv2D):
         """Convolves."""
         if not self._packs(inputs):
             return super().convolution_op(inputs, kernel)
-        return convolve_packed(inputs, keras.ops.convert_to_tensor(kernel))
+        return convolve_packed(inputs, kernel)
 
     def _packs(self, inputs: Any) -> bool:
         """Whether the layer is one that packing is meant for and makes faster."""
@@ -57,13 +57,14 @@ def convolve_packed(images: Any, kernel: Any) -> Any:
 
     Args:
         images: (batch, height, width, channels).
-        kernel: (kernel height, kernel width, channels, filters), of the same dtype.
+        kernel: (kernel height, kernel width, channels, filters).
 
     Returns:
         (batch, height, width, filters).
     """
     import tensorflow as tf
 
+    kernel = tf.convert_to_tensor(kernel)  # in the compute dtype, if it is a variable of Keras
     gap = kernel.shape[1] // 2
     count = -(-TILE // (images.shape[2] + gap))
 
