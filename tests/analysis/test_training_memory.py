@@ -43,10 +43,10 @@ def test_a_real_step_takes_what_the_model_of_it_says():
     assert expected == pytest.approx(measured, rel=0.25)
 
 
-def small(dtype="float32"):
+def small(dtype="float32", activation="relu"):
     x = inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.Activation(activation)(keras.layers.BatchNormalization()(x))
     x = keras.layers.GlobalAveragePooling2D()(x)
     return recast(keras.Model(inputs, keras.layers.Dense(2)(x)), dtype)
 
@@ -61,6 +61,15 @@ def test_what_stays_for_the_backward_pass_by_hand():
     assert training_memory(small(), slots=2).fixed - memory.fixed == 4 * weights
     half = training_memory(small("mixed_bfloat16"))
     assert half.sample < 0.7 * memory.sample and half.fixed > memory.fixed
+
+
+def test_a_gelu_keeps_what_it_takes_and_a_relu_what_it_gives():
+    """The pooling that follows keeps nothing, so that both keep one tensor of the same size."""
+    assert training_memory(small(activation="gelu")) == training_memory(small())
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.Conv2D(4, 3, padding="same")(keras.layers.Activation("gelu")(inputs))
+    kept = 2 * 8 * 8 * 4  # what GELU takes and what the convolution takes
+    assert training_memory(keras.Model(inputs, x)).sample == 4 * (kept + 2 * 8 * 8 * 4)
 
 
 def test_the_largest_batch_that_fits():

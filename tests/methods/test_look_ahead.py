@@ -71,6 +71,20 @@ def test_training_ends_on_the_slow_weights():
         np.testing.assert_array_equal(before, found)
 
 
+def test_slow_weights_begin_where_all_methods_have_left_the_model():
+    class Behind(methods.Method):
+        def on_model(self, run):
+            for variable in run.model.trainable_variables:
+                variable.assign(2.0 * variable)
+
+    model = convnet(norm=False)
+    start = [2.0 * np.array(v) for v in model.variables]
+    chosen = [methods.build("look_ahead", interval=7, decay=0.5), Behind()]
+    made = fit(model, images(), settings=SIX, methods=chosen, verbose=False)
+    for before, found in zip(start, made.model.variables, strict=True):
+        np.testing.assert_array_equal(before, np.array(found))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

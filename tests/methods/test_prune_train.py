@@ -459,6 +459,24 @@ def test_the_batch_never_shrinks():
     assert trained(None, [method], epochs=1).history[-1]["batch_size"] == 32
 
 
+def test_ghost_batches_divide_the_growing_batch():
+    budget = training_memory(residual(), slots=1).bytes(70)
+    method = methods.build("prune_train", **STRONG, memory_bytes=budget, granularity=8)
+    made = trained(None, [method], epochs=1, ghost_batch=16)
+    assert made.history[-1]["batch_size"] >= 64 and made.history[-1]["batch_size"] % 16 == 0
+
+
+def test_the_batch_shrinks_when_another_method_lets_the_model_grow():
+    budget = training_memory(residual(), slots=1).bytes(64)
+    growth = methods.build("net2net", epochs=[2], widen=2.0)
+    method = methods.build("prune_train", ratio=0.1, interval=1, memory_bytes=budget, granularity=8)
+    made = trained(None, [growth, method], epochs=3)
+    batches = [row["batch_size"] for row in made.history]
+    assert batches[0] == 64 > batches[1]
+    last = training_memory(made.model, slots=1)
+    assert last.bytes(batches[-1]) <= budget
+
+
 def test_two_replicas_prune_as_one():
     done = subprocess.run(
         [sys.executable, "-m", "tests.methods.pruning_replicas"], capture_output=True, text=True,
@@ -485,6 +503,9 @@ def test_two_replicas_prune_as_one():
         ({"ratio": "a"}, "ratio='a'"),
         ({"interval": 0}, "interval=0 must be a whole number of at least 1"),
         ({"interval": 2.5}, "interval=2.5"),
+        ({"memory_bytes": "2e9"}, "memory_bytes='2e9' must be a number of at least 1"),
+        ({"max_batch": 0}, "max_batch=0 must be a number of at least 1"),
+        ({"start": 0}, "start=0 and stop=None must rise from 1"),
         ({"multiple_of": 0}, "multiple_of=0"),
         ({"granularity": 0}, "granularity=0"),
         ({"threshold": -1}, "threshold=-1 must be a number from 0"),

@@ -1,4 +1,4 @@
-"""Whitening: the second moments of what the filters give are the identity; only the bias is left."""
+"""Whitening: the second moments of what the filters give are the identity; the layer is frozen."""
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ from tests.train.cases import images
 from tfeffi import methods
 from tfeffi.data import Images
 from tfeffi.errors import BadInput
+from tfeffi.methods import whitening
 from tfeffi.methods.whitening import whitening_filters
 from tfeffi.train import Settings, fit
 
@@ -26,6 +27,13 @@ def test_patches_come_out_uncorrelated_and_of_unit_power(size, channels, seed):
     filters = whitening_filters(x, size, epsilon=0)
     y = np.asarray(keras.ops.conv(x, filters, padding="valid")).reshape(-1, filters.shape[-1])
     np.testing.assert_allclose(y.T @ y / len(y), np.eye(filters.shape[-1]), atol=5e-3)
+
+
+def test_patches_are_looked_at_a_part_at_a_time(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(7, 5, 5, 2)).astype("float32")
+    whole = whitening_filters(x, 2)
+    monkeypatch.setattr(whitening, "PATCH_VALUES", 3 * 5 * 5 * 8)  # three images
+    np.testing.assert_allclose(np.abs(whitening_filters(x, 2)), np.abs(whole), atol=1e-4)
 
 
 def test_epsilon_holds_back_directions_in_which_nothing_varies():

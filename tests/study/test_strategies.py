@@ -55,6 +55,7 @@ def test_nothing_is_done_twice_and_it_draws(measured, tmp_path):
     again = run(CONFIG, folder, verbose=False)
     assert again.rows == result.rows
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    result.rows[1:] = [{**result.rows[1], "name": f"pruned {number}"} for number in range(9)]
     strategies.draw(result, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
 
@@ -86,6 +87,20 @@ def test_without_groups_the_config_is_one(tmp_path):
         ({"seeds": ()}, '"prunetrain" needs "strategies" and "seeds"'),
         ({"strategies": {"a": {"modle": {}}}}, 'strategy "a": unknown key "modle"; .*"model"'),
         ({"strategies": {"a": {"train": {"epochs": 0}}}}, 'strategy "a": train setting epochs=0'),
+        (
+            {"strategies": {"a": {"train": {"early_stopping": 2}}}},
+            "early_stopping would look at the test",
+        ),
+        ({"strategies": {"a": {"train": {"batch_size": 500}}}}, 'strategy "a": .*500'),
+        (
+            {"strategies": {"a": {"train": {"schedule": {"name": "cosin"}}}}},
+            'strategy "a": .*cosin',
+        ),
+        ({"strategies": {"a": {"model": {"name": "resnot"}}}}, 'strategy "a": .*resnot'),
+        (
+            {"strategies": {"a": {"methods": ({"ratio": 0.2},)}}},
+            'strategy "a": method .* has no "name"',
+        ),
         (
             {"strategies": {"a": {"methods": ({"name": "prune_train", "ratio": 2},)}}},
             'strategy "a": prune_train: ratio=2',

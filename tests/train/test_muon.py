@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfeffi.errors import BadInput
 from tfeffi.train.muon import ConvolutionMuon, orthogonalized
 
 
@@ -58,6 +59,19 @@ def test_decay_alone_shrinks_at_the_peak_by_its_share():
 def test_its_config_makes_it_again():
     made = ConvolutionMuon(0.1, momentum=0.5, decay=0.1, steps=4)
     assert ConvolutionMuon.from_config(made.get_config()).get_config() == made.get_config()
+
+
+def test_a_depthwise_kernel_takes_a_step_of_sgd():
+    start = np.random.default_rng(0).normal(size=(3, 3, 5, 1)).astype("float32")
+    kernel, gradient = keras.Variable(start), np.full_like(start, 2.0)
+    ConvolutionMuon(0.1, other_momentum=0.0, matrix_rate=3.0).apply([gradient], [kernel])
+    np.testing.assert_allclose(kernel, start - 0.1 * 3.0 * 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vector_rate", "matrix_rate", "peak", "steps"])
+def test_bad_arguments(name):
+    with pytest.raises(BadInput, match=f"convolution_muon: {name}=0 must be above 0"):
+        ConvolutionMuon(0.1, **{name: 0})
 
 
 def test_a_kernel_of_zeros_stays_finite():

@@ -18,6 +18,9 @@ _INPUT_NOT_KEPT = frozenset((
     "GlobalAveragePooling2D", "Identity", "InputLayer", "ReLU", "Rescaling", "Reshape", "Softmax",
     "Subtract", "UpSampling2D", "ZeroPadding2D",
 ))  # fmt: skip
+_FROM_OUTPUT = tuple(
+    keras.activations.get(name) for name in ("linear", "relu", "sigmoid", "softmax", "tanh")
+)
 _OUTPUT_KEPT = frozenset(("Activation", "ReLU", "Softmax", "MaxPooling2D"))
 _VIEWS = frozenset(("Flatten", "Identity", "InputLayer", "Reshape"))  # the same memory again
 
@@ -87,8 +90,10 @@ def training_memory(model: keras.Model, input_shape=None, *, slots: int = 1) -> 
         kind = operation.__class__.__name__
         if kind in _VIEWS:
             continue
-        used = [] if kind in _INPUT_NOT_KEPT else list(inputs)
-        used += outputs if kind in _OUTPUT_KEPT else []
+        by_output = getattr(operation, "activation", None) in _FROM_OUTPUT
+        is_curve = kind == "Activation" and not by_output  # GELU, SiLU: from the input
+        used = list(inputs) if is_curve or kind not in _INPUT_NOT_KEPT else []
+        used += outputs if kind in _OUTPUT_KEPT and not is_curve else []
         kept |= {id(tensor): tensor for tensor in used}
         largest = sorted([*largest, *map(_bytes, outputs)])[-2:]
         if getattr(operation, "compute_dtype", "float32") in ("bfloat16", "float16"):

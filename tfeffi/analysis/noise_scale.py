@@ -59,8 +59,11 @@ class GradientNoise:
 
     @property
     def critical_batch_size(self) -> float:
-        """tr Σ / |G|²: the batch at which noise and gradient are as large (McCandlish, eq. 2.9)."""
-        return self.trace / self.gradient_squared
+        """tr Σ / |G|²: the batch at which noise and gradient are as large (McCandlish, eq. 2.9).
+
+        Infinite where the estimate of |G|² is not positive: more draws are needed.
+        """
+        return self.trace / self.gradient_squared if self.gradient_squared > 0 else float("inf")
 
 
 def variance_factor(batch_size: int, examples: int | None = None) -> float:

@@ -1,7 +1,7 @@
 """Convolutions over small images whose kernel gradients take several images side by side.
 
 On a CPU, in 16 bits, oneDNN sums a kernel's gradient along the rows of the images, in tiles of 32
-positions. A row of 7 leaves most of a tile empty: the gradient takes three to five times as long as the
+positions. A row of 7 leaves most of a tile empty, and the gradient takes several times as long as the
 convolution. Side by side, with zeros between them, rows of four images fill a tile.
 """
 
@@ -43,8 +43,8 @@ class PackedConv2D(keras.layers.Conv2D):
         plain = (self.strides, self.dilation_rate, self.groups, self.padding)
         if plain != ((1, 1), (1, 1), 1, "same") or self.kernel_size[1] == 1:
             return False
-        width, channels = inputs.shape[2:]
-        if width is None or width > WIDEST or min(channels, self.filters) < CHANNELS:
+        height, width, channels = inputs.shape[1:]
+        if None in (height, width) or width > WIDEST or min(channels, self.filters) < CHANNELS:
             return False
         import tensorflow as tf
 

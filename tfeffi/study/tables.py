@@ -321,7 +321,8 @@ def _about(block: _Block, study: Study) -> str:
         if key in versions
     )
     cpu = hardware["cpu"] + (f" ({', '.join(features)})" if features else "")
-    commit = f", commit {result.commit[:10]}" if result.commit else ""
+    changed = " with changes" if result.commit and result.commit.endswith("-dirty") else ""
+    commit = f", commit {result.commit[:10]}{changed}" if result.commit else ""
     run = f"`{result.command}`, {result.date[:10]}{commit}"
     return f"{run}: {cpu}, {hardware['cores']} cores{gpu}; {software}."
 

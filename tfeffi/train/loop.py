@@ -115,8 +115,10 @@ def fit(
             run.epoch, run.epoch_step = run.epoch + 1, 0
             for method in methods:
                 method.on_epoch_end(run)
-            if train_step.is_stale(run):
+            if train_step.is_stale(run) and run.epoch < settings.epochs:
                 train_step, evaluate = _compile(run)
+            elif train_step.is_stale(run):  # no step is taken any more
+                evaluate = Evaluator(run.model, settings.loss)
             _close_epoch(run, row, evaluate, reporter)
             keep(run)
 

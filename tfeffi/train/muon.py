@@ -8,24 +8,30 @@ import math
 import keras
 from keras import ops
 
+from tfeffi.errors import BadInput
+
 
 @keras.saving.register_keras_serializable("tfeffi")
 class ConvolutionMuon(keras.optimizers.Optimizer):
-    """Orthogonal momentum for kernels of rank 4, Nesterov SGD for every other variable.
+    """Orthogonal momentum for kernels of convolutions, Nesterov SGD for every other variable.
 
     A kernel W (h, w, in, out) is scaled to ‖W‖ = √out and moves by −η·O, where O is the Nesterov
     momentum as an (h·w·in, out) matrix with its singular values brought near 1. Any other variable
-    v moves by Nesterov SGD at its own multiple of η, with decay λ·v a step at the peak of η.
+    v moves by Nesterov SGD at its own multiple of η, with decay λ·v a step at the peak of η; so do
+    kernels of a last axis of 1, which depthwise convolutions have, at the multiple of matrices.
 
     Args:
         learning_rate: η of the kernels.
         momentum: of the kernels.
         other_momentum: of the other variables.
         vector_rate: learning rate of biases and scales (rank 1) as a multiple of η.
-        matrix_rate: of dense kernels (rank 2), likewise.
+        matrix_rate: of dense kernels and of depthwise ones, likewise.
         decay: what the other variables lose a step while η is at its peak; 0 for none.
         peak: the peak of η that `decay` is meant for.
         steps: of the Newton-Schulz iteration.
+
+    Raises:
+        BadInput: a rate, peak or number of steps that is not positive.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
@@ -35,6 +41,10 @@ class ConvolutionMuon(keras.optimizers.Optimizer):
         matrix_rate=1.0, decay=0.0, peak=0.24, steps=3, name="convolution_muon", **kwargs,
     ):  # fmt: skip
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        positive = dict(vector_rate=vector_rate, matrix_rate=matrix_rate, peak=peak, steps=steps)
+        for key, value in positive.items():
+            if not value > 0:
+                raise BadInput(f"convolution_muon: {key}={value!r} must be above 0")
         self.momentum, self.other_momentum = momentum, other_momentum
         self.vector_rate, self.matrix_rate = vector_rate, matrix_rate
         self.decay, self.peak, self.steps = decay, peak, steps
@@ -51,7 +61,7 @@ class ConvolutionMuon(keras.optimizers.Optimizer):
         rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         slot = self.momentums[self._get_variable_index(variable)]
-        if len(variable.shape) == 4:
+        if len(variable.shape) == 4 and variable.shape[-1] > 1:
             self.assign(slot, self.momentum * slot + gradient)
             update = orthogonalized(gradient + self.momentum * slot, self.steps)
             length = ops.sqrt(ops.sum(ops.square(variable)))

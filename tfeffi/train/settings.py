@@ -26,7 +26,8 @@ class Settings:
         learning_rate: the peak of the schedule.
         scale_learning_rate: `{"reference_batch": 256, "rule": "linear" | "sqrt"}`: the batch for
             which `learning_rate` is right; that of `batch_size` follows. Empty: as it stands.
-        optimizer: `{"name": "sgd" | "adam" | "adamw", ...}` and Keras's own arguments.
+        optimizer: `{"name": "sgd" | "adam" | "adamw", ...}` and Keras's own arguments; or
+            `"convolution_muon"`, see `tfeffi.train.muon`.
         schedule: `{"name": "constant" | "step" | "cosine" | "warm_restarts" | "triangular", ...}`;
             see `tfeffi.train.schedules.build`. `warmup_epochs` may stand in any of them.
         precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"` (float32 master weights).

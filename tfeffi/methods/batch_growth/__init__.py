@@ -31,7 +31,12 @@ def rate_factor(examples: int, batch_size: int, larger: int) -> float:
     """By how much to multiply the rate so that the larger batch has the noise of the first one.
 
     η (N/B − 1) = η' (N/B' − 1), so η'/η = (N/B − 1) / (N/B' − 1): about B'/B while B' ≪ N.
+
+    Raises:
+        BadInput: a larger batch of all examples, which has no noise, or of more.
     """
+    if larger >= examples:
+        raise BadInput(f"batch_growth: a batch of {larger} of {examples} examples has no noise")
     return noise_scale(1.0, examples, batch_size) / noise_scale(1.0, examples, larger)
 
 

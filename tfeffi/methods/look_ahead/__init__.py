@@ -53,11 +53,19 @@ class LookAhead(Method):
         why = "it changes the model's channels, and the slow weights would not follow"
         return {"prune_train": why, "net2net": why}
 
+    def before_step(self, run) -> None:
+        # now, not in on_model: what methods behind this one in the list have set is in, too
+        tf.cond(self.steps == 0, lambda: self._begin(run.model), lambda: None)
+
     def after_step(self, run) -> None:
         fast = self._fast(run.model)
         self.steps.assign_add(1)
         tf.cond(self.steps % self.interval == 0, lambda: self._pull(fast), lambda: None)
         tf.cond(self.steps == self.last, lambda: self._end(fast), lambda: None)
+
+    def _begin(self, model) -> None:
+        for slow, variable in zip(self.slow, self._fast(model), strict=True):
+            slow.assign(tf.convert_to_tensor(variable))
 
     def _pull(self, fast) -> None:
         done = tf.cast(self.steps, tf.float32) / self.last

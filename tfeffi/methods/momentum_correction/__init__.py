@@ -21,7 +21,7 @@ def corrected(velocity, old_rate, new_rate):
     Args:
         velocity: an array.
         old_rate, new_rate: learning rates, scalars. After a rate of 0 nothing is left to correct:
-            the velocity stays as it is.
+            the velocity stays as it is. A rate of 0 ends it: nothing moves then.
     """
     known = old_rate > 0
     return velocity * keras.ops.where(known, new_rate / keras.ops.where(known, old_rate, 1.0), 1.0)

@@ -102,7 +102,10 @@ def build(sizes) -> ProgressiveResizing:
     Example:
         build([(0, 20), (3, 26), (6, 32)])
     """
-    pairs = tuple(tuple(pair) for pair in sizes)
+    try:
+        pairs = tuple(tuple(pair) for pair in sizes)
+    except TypeError:
+        pairs = ()
     whole = all(len(p) == 2 and all(isinstance(v, int) for v in p) for p in pairs)
     rising = whole and all(a < c and b < d for (a, b), (c, d) in itertools.pairwise(pairs))
     if not pairs or not rising or pairs[0][0] != 0 or pairs[0][1] < 1:

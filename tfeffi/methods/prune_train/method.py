@@ -36,19 +36,23 @@ class PruneTrain(Method):
             return None
         return self.penalty * self._groups(run)()
 
+    def before_step(self, run) -> None:
+        # Momentum moves a weight 1/(1 − m) times as far along a gradient that stays as the
+        # learning rate says; this pull stays, too, and does not go through the momentum.
+        momentum = getattr(run.optimizer, "momentum", 0.0)
+        self._rate = tf.cast(run.optimizer.learning_rate, tf.float32) / (1.0 - momentum)
+
     def after_step(self, run) -> None:
         if self.variant == "proximal":
-            # Momentum moves a weight 1/(1 − m) times as far along a gradient that stays as the
-            # learning rate says; this pull stays, too, and does not go through the momentum.
-            momentum = getattr(run.optimizer, "momentum", 0.0)
-            rate = tf.cast(run.optimizer.learning_rate, tf.float32) / (1.0 - momentum)
-            self._groups(run).shrink(rate * self.penalty)
+            self._groups(run).shrink(self._rate * self.penalty)
 
     def on_epoch_end(self, run) -> None:
         s = self._settings
         stop = s["stop"] or run.settings.epochs
         if run.model.count_params() > self._params and run.epoch < stop:
             self._learn_penalty(run)  # another method has let the model grow: R is another one
+            if s["memory_bytes"] is not None:
+                self._fill_memory(run, shrink=True)
         due = run.epoch % s["interval"] == 0 and s["start"] <= run.epoch <= stop
         if due or run.epoch == stop:
             self._reconfigure(run)
@@ -98,11 +102,16 @@ class PruneTrain(Method):
             run.adopt(model, slices)
             self._params = model.count_params()
         if s["memory_bytes"] is not None:
-            batch = min(self._largest_batch(run), s["max_batch"] or len(run.train), len(run.train))
-            batch -= batch % run.strategy.num_replicas_in_sync
-            if batch > run.batch_size:  # it never shrinks
-                factor = float(run.pace.factor) * batch / run.batch_size
-                run.set_batch_size(batch, factor)
+            self._fill_memory(run, shrink=False)  # pruning makes room only
+
+    def _fill_memory(self, run, shrink: bool) -> None:
+        """The largest batch that fits, and the learning rate in proportion."""
+        s = self._settings
+        batch = min(self._largest_batch(run), s["max_batch"] or len(run.train), len(run.train))
+        multiple = run.strategy.num_replicas_in_sync * (run.settings.ghost_batch or 1)
+        batch -= batch % multiple
+        if batch > run.batch_size or (shrink and 0 < batch < run.batch_size):
+            run.set_batch_size(batch, float(run.pace.factor) * batch / run.batch_size)
 
     def _largest_batch(self, run) -> int:
         s = self._settings
@@ -111,10 +120,11 @@ class PruneTrain(Method):
     @staticmethod
     def _memory(run) -> TrainingMemory:
         optimizer = run.settings.optimizer
-        adam = str(optimizer.get("name", "")).startswith("adam")
-        slots = 2 if adam else int(bool(optimizer.get("momentum")))
-        shape = (*run.image_size, run.train.images.shape[-1])
-        return training_memory(run.model, shape, slots=slots)
+        name = str(optimizer.get("name", ""))
+        momentum = bool(optimizer.get("momentum")) or name == "convolution_muon"
+        slots = 2 if name.startswith("adam") else int(momentum)
+        # of images of the full size, also while they are smaller
+        return training_memory(run.model, run.train.images.shape[1:], slots=slots)
 
 
 def build(
@@ -163,6 +173,11 @@ def build(
         value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise BadInput(f"prune_train: {name}={value!r} must be a whole number of at least 1")
-    if stop is not None and not 1 <= start <= stop:
+    for name in ("memory_bytes", "max_batch"):
+        value = settings[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and value >= 1):
+            raise BadInput(f"prune_train: {name}={value!r} must be a number of at least 1, or None")
+    if not 1 <= start <= (start if stop is None else stop):
         raise BadInput(f"prune_train: start={start} and stop={stop} must rise from 1")
     return PruneTrain(**settings)

@@ -1,7 +1,7 @@
 """Fills the first convolution with filters that whiten the patches of the training images.
 
-Its outputs are uncorrelated, of equal variance, and come with both signs. The kernel needs no training:
-it is frozen, and only its bias learns, for a while.
+Its outputs are uncorrelated, of equal variance, and come with both signs. They need no training: the
+layer is frozen, its bias with it.
 
 Source: Jordan 2024, arXiv 2404.00498, section 3.2; Page 2019, "How to train your ResNet", part 8.
 """
@@ -11,6 +11,8 @@ import numpy as np
 
 from tfeffi.errors import BadInput
 from tfeffi.methods.method import Method
+
+PATCH_VALUES = 2**25  # 256 MB of them at a time
 
 
 def whitening_filters(images: np.ndarray, size: int, epsilon: float = 5e-4) -> np.ndarray:
@@ -25,10 +27,14 @@ def whitening_filters(images: np.ndarray, size: int, epsilon: float = 5e-4) -> n
         float32 (size, size, channels, size·size·channels), eigenvalues rising. With epsilon 0 the
         outputs of a convolution with it have the identity as their second moments.
     """
-    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(1, 2))
-    patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size * size * images.shape[3])
-    moments = patches.T.astype("float64") @ patches / len(patches)
-    values, vectors = np.linalg.eigh(moments)
+    width, count, moments = size * size * images.shape[3], 0, 0.0
+    at_once = max(1, PATCH_VALUES // (width * images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), at_once):
+        part = images[start : start + at_once]
+        windows = np.lib.stride_tricks.sliding_window_view(part, (size, size), axis=(1, 2))
+        patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, width).astype("float64")
+        moments, count = moments + patches.T @ patches, count + len(patches)
+    values, vectors = np.linalg.eigh(moments / count)
     filters = vectors / np.sqrt(values + epsilon)
     return filters.reshape(size, size, images.shape[3], -1).astype("float32")
 

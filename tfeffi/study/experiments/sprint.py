@@ -16,6 +16,7 @@ from tfeffi.train import experiment
 from tfeffi.train.evaluation import evaluate
 
 COUNTED = ("train_macs", "macs", "params", "epochs")  # the same for each seed
+OF_PROCESS = "peak_memory_mb"  # a process trains all seeds: it is no seed's own
 
 
 def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
@@ -30,7 +31,8 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
             cells.once(f"{name} seed {seed}", _Train(cells, name), recipe=recipe, seed=seed)
             for seed in range(config["seed"], config["seed"] + replicates)
         ]
-        measured = [{k: v for k, v in one.items() if k not in COUNTED} for one in trained]
+        left_out = (*COUNTED, OF_PROCESS)
+        measured = [{k: v for k, v in one.items() if k not in left_out} for one in trained]
         row = {"name": name, **spread(measured), "accuracies": [t["accuracy"] for t in trained]}
         row |= {key: trained[0][key] for key in COUNTED}
         row["pflop"] = 2e-15 * row["train_macs"]

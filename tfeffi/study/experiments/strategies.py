@@ -16,13 +16,15 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import tensorflow as tf
+
 from tfeffi import methods
 from tfeffi.errors import BadInput, near
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 from tfeffi.study.together import train_together
-from tfeffi.train import Settings
+from tfeffi.train import Settings, experiment, loop, state
 
 SECTIONS = ("model", "train", "methods")
 REMOVED = {  # what a method saves, by the column of which it is a share
@@ -49,6 +51,7 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
     """
     groups = config.get("groups") or {config["name"]: config}
     planned = {group: _specs(config, group, section) for group, section in groups.items()}
+    _check(config["data"], [named for specs in planned.values() for named in specs.items()])
     for group, specs in planned.items():
         trained = [
             cells.once(
@@ -64,7 +67,7 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
 
 
 def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) -> dict[str, dict]:
-    """What each strategy of a group trains, checked."""
+    """What each strategy of a group trains."""
     if not section.get("strategies") or not section.get("seeds"):
         raise BadInput(f'config: "{group}" needs "strategies" and "seeds", at least one of each')
     specs = {}
@@ -72,13 +75,29 @@ def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) ->
         for key in changes:
             if key not in SECTIONS:
                 raise BadInput(f'strategy "{name}": unknown key "{key}"; {near(key, SECTIONS)}')
-        specs[name] = spec = _spec(config, changes)
+        specs[name] = _spec(config, changes)
+    return specs
+
+
+def _check(data: Mapping[str, Any], specs: list[tuple[str, dict]]) -> None:
+    """Begins every training, up to its first step."""
+    images = experiment.load_splits(data).train
+    for name, spec in specs:
         try:
-            Settings.from_mapping(spec["train"])
-            methods.check_together([methods.build(**values) for values in spec["methods"]])
+            settings = Settings.from_mapping(spec["train"])
+            if settings.early_stopping is not None:
+                raise BadInput("early_stopping would look at the test images; leave it out")
+            state.check_batch_size(
+                settings.batch_size, len(images), tf.distribute.get_strategy(), settings.ghost_batch
+            )
+            if unnamed := [values for values in spec["methods"] if "name" not in values]:
+                raise BadInput(f'method {unnamed[0]} has no "name"; {near("", methods.names())}')
+            chosen = [methods.build(**values) for values in spec["methods"]]
+            loop.begin(
+                experiment.build_model(spec["model"], images), images, None, settings, chosen
+            )
         except BadInput as error:
             raise BadInput(f'strategy "{name}": {error}') from error
-    return specs
 
 
 def _spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +127,10 @@ def _row(name, group, dense, spec, seeds, bases) -> dict[str, Any]:
         if name != dense:
             one |= {key: 1 - one[column] / base[column] for key, column in REMOVED.items()}
             one["difference"] = one["accuracy"] - base["accuracy"]
+    settings = Settings.from_mapping(spec["train"])
     row = {
         "name": name, "group": group, "dataset": f"{spec['data']['name']} {spec['data']['test']}",
-        "epochs": spec["train"]["epochs"], "batch_size": spec["train"]["batch_size"],
+        "epochs": settings.epochs, "batch_size": settings.batch_size,
         **spread(measured), "history": seeds[0]["history"],
     }  # fmt: skip
     if name != dense:
@@ -134,8 +154,9 @@ def draw(result: Result, path: str) -> None:
                 for number, row in enumerate(rows):
                     values = [factor * value for value in _epochs(row, column)]
                     is_dense = "ratio_to" not in row
-                    colour = pictures.SOFT if is_dense else pictures.COLOURS[number - 1]
-                    style = "--" if is_dense else "-"
+                    turn, colour = divmod(number - 1, len(pictures.COLOURS))
+                    colour = pictures.SOFT if is_dense else pictures.COLOURS[colour]
+                    style = "--" if is_dense else ("-", ":", "-.")[turn % 3]
                     panel.plot(range(1, len(values) + 1), values, style, color=colour,
                                label=row["name"], linewidth=1.2)  # fmt: skip
                 panel.set_title(f"{label}, {unit}", loc="left")
