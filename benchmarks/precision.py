@@ -98,7 +98,7 @@ def measured(config, workdir, rounds):
         for name, found in times(config, width, precisions, rounds).items():
             columns[width, name] = found
     for row in precision.measure(config, Cells(workdir)):
-        yield {**row, **columns.get((row["width"], row.get("precision")), {})}
+        yield {**row, **columns.get((row.get("width"), row.get("precision")), {})}
 
 
 def main(_):

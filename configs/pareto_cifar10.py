@@ -18,10 +18,12 @@ Source: the question is that of Buehler 2020, chapter 3; each method's card name
 Cost: some hours on two cores with AMX; each process holds its data, 20 GB in all. Nothing is done twice.
 """
 
+import pathlib
+import runpy
+
 from ml_collections import ConfigDict
 
-from configs import cifar10_sprint
-
+SPRINT = runpy.run_path(str(pathlib.Path(__file__).with_name("cifar10_sprint.py")))
 EPOCHS = 8
 PRUNE = {"name": "prune_train", "ratio": 0.5, "interval": 1, "variant": "proximal"}
 GROW = {"name": "net2net", "epochs": (1, 3), "widen": 1.4}
@@ -35,10 +37,10 @@ def ordered(values):
 
 def sprint(epochs, sizes):
     """The sprint's own network and recipe, for some epochs."""
-    whole = cifar10_sprint.get_config().to_dict()
+    whole = SPRINT["get_config"]().to_dict()
     growing = {"name": "progressive_resizing", "sizes": sizes}
     train = {**whole["train"], "epochs": epochs, "test_views": "one", "l2": 0.0}
-    return {"model": whole["model"], "train": train, "methods": (cifar10_sprint.WHITENING, growing)}
+    return {"model": whole["model"], "train": train, "methods": (SPRINT["WHITENING"], growing)}
 
 
 def get_config():
@@ -79,7 +81,7 @@ def get_config():
                     "Net2Net and PruneTrain": {**small, "methods": (GROW, PRUNE)},
                     "look-ahead": {"methods": ({"name": "look_ahead"},)},
                     "Muon": {"train": {"optimizer": muon, "learning_rate": 0.05, "l2": 0.0}},
-                    "sprint": sprint(11, cifar10_sprint.GROWING["sizes"]),
+                    "sprint": sprint(11, SPRINT["GROWING"]["sizes"]),
                     "sprint, 6 epochs": sprint(6, ((0, 20), (2, 24), (3, 32))),
                     "sprint, 3 epochs": sprint(3, ((0, 20), (1, 24), (2, 32))),
                 }

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import precision as benchmark
 from configs import precision as card
+from tfeffi.study.experiments import precision as experiment
 from tfeffi.study.experiments.precision import KINDS, row_name
 from tfeffi.study.results import Result
 
@@ -33,6 +34,15 @@ def test_what_the_config_trains_in_is_timed_and_float16_once_a_turn():
     assert list(found) == [8, 16, 32, 64] and "mixed_float16" in found[8]
     assert all(one[0] == "float32" and "mixed_bfloat16" in one for one in found.values())
     assert benchmark.burst_of(8, "mixed_float16") == 1 < benchmark.burst_of(8, "float32")
+
+
+def test_rows_of_gradients_have_no_width_and_no_times(monkeypatch):
+    rows = [{"name": "a", "width": 8, "precision": "float32"}, {"name": "gradients"}]
+    monkeypatch.setattr(experiment, "measure", lambda config, cells: iter(rows))
+    monkeypatch.setattr(benchmark, "times", lambda *_: {"float32": {"step_ms": 1.0}})
+    config = {"trainings": {"long": {"widths": [8], "precisions": ["float32"]}}}
+    found = list(benchmark.measured(config, "nowhere", rounds=1))
+    assert found == [{**rows[0], "step_ms": 1.0}, rows[1]]
 
 
 def test_every_training_is_there_with_its_times():

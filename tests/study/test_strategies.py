@@ -1,11 +1,17 @@
 """Strategies side by side, whole, on a little of the embedded data: trainings in turns."""
 
+import pathlib
+import runpy
+
+import numpy as np
 import pytest
 
+from tfeffi.data import Images
 from tfeffi.errors import BadInput
 from tfeffi.study.experiments import run, strategies
 from tfeffi.study.together import train_together
 
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 PRUNE = {
     "name": "prune_train", "ratio": 0.5, "interval": 1, "threshold": 0.85, "relative": True,
 }  # fmt: skip
@@ -111,3 +117,14 @@ def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, me
     with pytest.raises(BadInput, match=message):
         run(flat(**changes), tmp_path, verbose=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["prunetrain", "pareto_cifar10"])
+def test_every_training_of_the_configs_can_begin(name):
+    """On a few images of noise; what they measure takes hours."""
+    config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]().to_dict()
+    pixels = np.random.default_rng(0).integers(0, 256, (2000, 32, 32, 3), "uint8")
+    planned = strategies.plan(config, Images.from_arrays(pixels, np.arange(2000) % 10))
+    sections = config.get("groups") or {config["name"]: config}
+    for group, specs in planned.items():
+        assert list(specs) == list(sections[group]["strategies"]) and len(specs) >= 2

@@ -19,6 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfeffi import methods
+from tfeffi.data import Images
 from tfeffi.errors import BadInput, near
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
@@ -49,10 +50,8 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
     Raises:
         BadInput: a section that cannot be trained; said of all of them before the first one begins.
     """
-    groups = config.get("groups") or {config["name"]: config}
-    planned = {group: _specs(config, group, section) for group, section in groups.items()}
-    _check(config["data"], [named for specs in planned.values() for named in specs.items()])
-    for group, specs in planned.items():
+    groups = _groups(config)
+    for group, specs in plan(config, experiment.load_splits(config["data"]).train).items():
         trained = [
             cells.once(
                 f"{group} seed {seed}", functools.partial(_train, cells, group), variants=specs,
@@ -66,6 +65,43 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
             yield _row(name, group, first, spec, seeds, bases)
 
 
+def plan(config: Mapping[str, Any], images: Images) -> dict[str, dict[str, dict]]:
+    """What each strategy of each group trains, as far as it can be known without a step.
+
+    Args:
+        config: see the module's docstring.
+        images: like those that will train; every training is begun with them.
+
+    Raises:
+        BadInput: a strategy that cannot be trained; names it.
+    """
+    planned = {name: _specs(config, name, section) for name, section in _groups(config).items()}
+    for specs in planned.values():
+        for name, spec in specs.items():
+            try:
+                _begin(spec, images)
+            except BadInput as error:
+                raise BadInput(f'strategy "{name}": {error}') from error
+    return planned
+
+
+def _groups(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    return config.get("groups") or {config["name"]: config}
+
+
+def _begin(spec: Mapping[str, Any], images: Images) -> None:
+    """Up to the first step."""
+    settings = Settings.from_mapping(spec["train"])
+    if settings.early_stopping is not None:
+        raise BadInput("early_stopping would look at the test images; leave it out")
+    strategy = tf.distribute.get_strategy()
+    state.check_batch_size(settings.batch_size, len(images), strategy, settings.ghost_batch)
+    if unnamed := [values for values in spec["methods"] if "name" not in values]:
+        raise BadInput(f'method {unnamed[0]} has no "name"; {near("", methods.names())}')
+    chosen = [methods.build(**values) for values in spec["methods"]]
+    loop.begin(experiment.build_model(spec["model"], images), images, None, settings, chosen)
+
+
 def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) -> dict[str, dict]:
     """What each strategy of a group trains."""
     if not section.get("strategies") or not section.get("seeds"):
@@ -77,27 +113,6 @@ def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) ->
                 raise BadInput(f'strategy "{name}": unknown key "{key}"; {near(key, SECTIONS)}')
         specs[name] = _spec(config, changes)
     return specs
-
-
-def _check(data: Mapping[str, Any], specs: list[tuple[str, dict]]) -> None:
-    """Begins every training, up to its first step."""
-    images = experiment.load_splits(data).train
-    for name, spec in specs:
-        try:
-            settings = Settings.from_mapping(spec["train"])
-            if settings.early_stopping is not None:
-                raise BadInput("early_stopping would look at the test images; leave it out")
-            state.check_batch_size(
-                settings.batch_size, len(images), tf.distribute.get_strategy(), settings.ghost_batch
-            )
-            if unnamed := [values for values in spec["methods"] if "name" not in values]:
-                raise BadInput(f'method {unnamed[0]} has no "name"; {near("", methods.names())}')
-            chosen = [methods.build(**values) for values in spec["methods"]]
-            loop.begin(
-                experiment.build_model(spec["model"], images), images, None, settings, chosen
-            )
-        except BadInput as error:
-            raise BadInput(f'strategy "{name}": {error}') from error
 
 
 def _spec(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
