@@ -2,8 +2,6 @@
 
 import pathlib
 
-import pytest
-
 from benchmarks import precision as benchmark
 from configs import precision as card
 from tfeffi.study.experiments import precision as experiment
@@ -16,8 +14,6 @@ LONG, SHORT = CONFIG["trainings"]["long"], CONFIG["trainings"]["short"]
 
 
 def rows():
-    if not RESULT.exists():
-        pytest.skip("precision.json is not measured yet")
     return {row["name"]: row for row in Result.read(RESULT).rows}
 
 
