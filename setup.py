@@ -1,16 +1,21 @@
 """Packaging of tfeffi: `pip install .` gives the package and its console scripts, no Bazel."""
 
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 TOOLS = ("train", "compress", "export", "benchmark", "report", "sweep", "experiment", "fetch_data")
 
-requirements = [
-    line.split("#")[0].strip()
-    for line in (HERE / "requirements.in").read_text().split("# development")[0].splitlines()
-]
+needed, extras, _ = re.split("# extras|# development", (HERE / "requirements.in").read_text())
+
+
+def requirements(text):
+    """The packages of some lines of requirements.in."""
+    lines = (line.split("#")[0].strip() for line in text.splitlines()[1:])
+    return [line for line in lines if line]
+
 
 setup(
     name="tfeffi",
@@ -23,8 +28,8 @@ setup(
     packages=[*find_packages(include=["tfeffi", "tfeffi.*"]), "tfeffi.tools"],
     package_dir={"tfeffi.tools": "tools"},  # the folder tools/ holds the binaries, once
     package_data={"tfeffi.data": ["*.npz", "*.txt"], "tfeffi.study": ["*.html", "*.css", "*.js"]},
-    install_requires=[line for line in requirements if line],
-    extras_require={"test": ["hypothesis", "pytest"]},
+    install_requires=requirements(needed),
+    extras_require={"test": ["hypothesis", "pytest"], "tfmot": requirements(extras)},
     entry_points={
         "console_scripts": [
             f"tfeffi-{tool.replace('_', '-')}=tfeffi.tools.{tool}:run" for tool in TOOLS
