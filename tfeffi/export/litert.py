@@ -87,20 +87,34 @@ def call(script: pathlib.Path, request: dict, model: str | os.PathLike, timeout:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise ModelError(f'"{model}" did not finish within {timeout:g} s') from error
-    if done.returncode < 0:
+    return answer(done.returncode, done.stdout, done.stderr, model)
+
+
+def answer(returncode: int, stdout: str, stderr: str, model: str | os.PathLike) -> dict:
+    """What such a script answered, wherever it ran.
+
+    Args:
+        returncode: of its process; negative if a signal ended it.
+        stdout, stderr: what it wrote.
+        model: the .tflite that it was about, for the message.
+
+    Raises:
+        ModelError: it answered {"error": ...}, or was killed.
+    """
+    if returncode < 0:
         raise ModelError(
-            f'"{model}" made LiteRT abort ({_signal_name(-done.returncode)}); it is damaged, or '
-            f"hits a defect of the engine: export it again{_last_line(done.stderr)}"
+            f'"{model}" made LiteRT abort ({_signal_name(-returncode)}); it is damaged, or '
+            f"hits a defect of the engine: export it again{_last_line(stderr)}"
         )
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
+        said = json.loads(stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise ModelError(
-            f'"{model}": LiteRT gave no answer (exit {done.returncode}){_last_line(done.stderr)}'
+            f'"{model}": LiteRT gave no answer (exit {returncode}){_last_line(stderr)}'
         ) from error
-    if "error" in answer:
-        raise ModelError(explain(model, answer["error"]))
-    return answer
+    if "error" in said:
+        raise ModelError(explain(model, said["error"]))
+    return said
 
 
 def explain(model: str | os.PathLike, error: str) -> str:
