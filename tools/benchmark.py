@@ -2,9 +2,13 @@
 
     tfeffi-benchmark --model=a.tflite
     tfeffi-benchmark --model=a.tflite,b.tflite --threads=2 --output=latency.json
+    tfeffi-benchmark --model=a.tflite,b.tflite --device=adb --benchmark_binary=./benchmark_model
+    tfeffi-benchmark --model=a.tflite,b.tflite --device=host,ssh:pi@raspberrypi
 
 Prints a table, and writes the same as JSON. Several files are measured interleaved, A B A B, each
-time in a new process; ratios are to the first file.
+time in a new process; ratios are to the first file on the same device. On a device everything is
+brought there, run, and removed again, with its Python and ai-edge-litert, or with Google's native
+benchmark_model, which its users download.
 """
 
 from absl import flags
@@ -12,13 +16,39 @@ from absl import flags
 from tfeffi.tools import app
 
 _MODEL = flags.DEFINE_list("model", None, "the .tflite files, with commas between", required=True)
-_DEVICE = flags.DEFINE_string("device", "host", "where to measure: host")
+_DEVICE = flags.DEFINE_list(
+    "device", ["host"],
+    "where to measure: host, adb (if one is attached), adb:SERIAL, ssh:HOST, ssh:USER@HOST:PORT; "
+    "several with commas between",
+)  # fmt: skip
 _THREADS = flags.DEFINE_integer("threads", 1, "threads of the engine")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write; it must not exist")
 _WARMUP_RUNS = flags.DEFINE_integer("warmup_runs", 10, "inferences before those that are timed")
 _MIN_RUNS = flags.DEFINE_integer("min_runs", 200, "time at least so many inferences of each file")
 _MIN_SECONDS = flags.DEFINE_float("min_seconds", 1.0, "and for at least so many seconds")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each file, if there are several")
+_COOLDOWN_SECONDS = flags.DEFINE_float("cooldown_seconds", 0.0, "rest between two turns")
+_TIMEOUT = flags.DEFINE_float("timeout", 600.0, "seconds until a turn is given up")
+_BENCHMARK_BINARY = flags.DEFINE_string(
+    "benchmark_binary", None, "Google's benchmark_model, built for the device, to run there"
+)
+_DEVICE_PYTHON = flags.DEFINE_string("device_python", None, "the device's Python; default python3")
+_DEVICE_FOLDER = flags.DEFINE_string(
+    "device_folder",
+    None,
+    "where on the device to make a folder; default /data/local/tmp or ~/.cache",
+)
+_CPU_AFFINITY = flags.DEFINE_string(
+    "cpu_affinity", None, "the processors to run on: a list, 4-7 or 0,2, or a mask, 0xf0"
+)
+_XNNPACK = flags.DEFINE_bool("xnnpack", None, "ask for XNNPACK, or forbid it; default the engine's")
+_GPU = flags.DEFINE_bool("gpu", False, "the GPU delegate of benchmark_binary")
+_NNAPI = flags.DEFINE_bool("nnapi", False, "the NNAPI delegate of benchmark_binary")
+_EXTERNAL_DELEGATE = flags.DEFINE_string(
+    "external_delegate",
+    None,
+    "a library with a delegate: a file here, or else a path on the device",
+)
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape", None, "such as 1x224x224x3, for each input of a model that leaves it open"
 )
@@ -36,6 +66,16 @@ def _shapes():
         raise BadInput(f'--input_shape="{given}" must read like 1x224x224x3') from error
 
 
+def _engine():
+    from tfeffi import bench
+
+    return bench.Engine(
+        binary=_BENCHMARK_BINARY.value, python=_DEVICE_PYTHON.value, folder=_DEVICE_FOLDER.value,
+        cpu_affinity=_CPU_AFFINITY.value, xnnpack=_XNNPACK.value, gpu=_GPU.value,
+        nnapi=_NNAPI.value, external_delegate=_EXTERNAL_DELEGATE.value,
+    )  # fmt: skip
+
+
 def main(_):
     """Measures, prints, writes."""
     from tfeffi import bench, files
@@ -51,7 +91,10 @@ def main(_):
         warmup_runs=_WARMUP_RUNS.value,
         min_runs=_MIN_RUNS.value,
         min_seconds=_MIN_SECONDS.value,
+        cooldown_seconds=_COOLDOWN_SECONDS.value,
         input_shapes=_shapes(),
+        timeout=_TIMEOUT.value,
+        engine=_engine(),
     )
     print(latencies.table())
     if _OUTPUT.value:

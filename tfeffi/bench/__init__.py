@@ -1,18 +1,24 @@
 """Latency: how long a .tflite takes on a device, and how often it is right.
 
     latency.py      benchmark() one file, compare() several interleaved: A B A B
+    record.py       what they give back, and its table
+    engine.py       what runs the model: a native binary, a delegate, which processors
     table.py        LatencyTable: single layers, measured one by one and kept; one_layer.py makes them
     evaluate.py     accuracy of a .tflite on images
     runner.py       the stand-alone program that does the timing, on whatever device
     devices/        where it runs; one file a device, found by name
+    remote.py       what devices behind a cable or a network share: push, run, clean up
+    native.py       Google's benchmark_model: its command line; native_output.py reads what it prints
+    state.py        temperature and clock of a device
 
 Machines drift. That a file is faster than another is only claimed from `compare`.
 """
 
+from tfeffi.bench.engine import Engine
 from tfeffi.bench.evaluate import evaluate
 from tfeffi.bench.latency import Comparison, Latency, benchmark, compare
 
-__all__ = ["Comparison", "Latency", "LatencyTable", "benchmark", "compare", "evaluate"]
+__all__ = ["Comparison", "Engine", "Latency", "LatencyTable", "benchmark", "compare", "evaluate"]
 
 
 def __getattr__(name: str):  # a table exports layers, and TensorFlow takes seconds to load

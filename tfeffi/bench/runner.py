@@ -5,6 +5,8 @@ It imports nothing but numpy and ai_edge_litert. `python runner.py REQUEST` with
     model: path; threads; warmup_runs: how many are not counted, the first one included;
     min_runs, min_seconds: it times until both are reached;
     shapes: null, or one shape an input
+    cpus: the processors that it may use; xnnpack: false forbids it; delegate: path of a library with
+    one. Each may be absent.
 
 The last line of its standard output is JSON: the times in ms, or {"error": text}. Memory is what the
 kernel says of this process: `peak_kb` its peak of resident memory (VmHWM), with Python, numpy and
@@ -72,12 +74,42 @@ def static_shape(detail, wanted):
     return list(wanted)
 
 
-def opened(model, threads, shapes):
+def on(cpus):
+    """Keeps this process, and the threads that it will start, on some processors."""
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, AttributeError) as error:
+        raise ValueError(f"the processors {cpus} cannot be had: {error}") from error
+    if os.sched_getaffinity(0) != set(cpus):
+        raise ValueError(
+            f"of the processors {cpus} only {sorted(os.sched_getaffinity(0))} can be had"
+        )
+
+
+def chosen(request):
+    """The further arguments of the interpreter that the request asks for."""
+    from ai_edge_litert import interpreter
+
+    arguments = {}
+    if request.get("xnnpack") is False:
+        kernels = interpreter.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        arguments["experimental_op_resolver_type"] = kernels
+    if request.get("delegate"):
+        try:
+            arguments["experimental_delegates"] = [interpreter.load_delegate(request["delegate"])]
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the delegate {request['delegate']} does not load: {error}"
+            ) from error
+    return arguments
+
+
+def opened(model, threads, shapes, **arguments):
     """The model with its shapes set and its memory allocated: all that an app waits for."""
     from ai_edge_litert.interpreter import Interpreter
 
     content = {"model_content": model} if isinstance(model, bytes) else {"model_path": model}
-    interpreter = Interpreter(**content, num_threads=threads)
+    interpreter = Interpreter(**content, num_threads=threads, **arguments)
     details = interpreter.get_input_details()
     if shapes is not None and len(shapes) != len(details):
         raise ValueError(f"it has {len(details)} inputs, {len(shapes)} shapes were given")
@@ -158,12 +190,15 @@ def grown_kb(before, after):
 def run(request):
     """Opens the model, times it, and sums up."""
     random = np.random.default_rng(0)
+    if request.get("cpus"):
+        on(request["cpus"])
+    arguments = chosen(request)
     trivial = opened(WARM_UP, request["threads"], None)
     fill(trivial, random)
     trivial.invoke()
     before = memory()
     start = time.perf_counter()
-    interpreter = opened(request["model"], request["threads"], request["shapes"])
+    interpreter = opened(request["model"], request["threads"], request["shapes"], **arguments)
     initialized = time.perf_counter() - start
     fill(interpreter, random)
     first = warmed(interpreter.invoke, request["warmup_runs"])

@@ -1,10 +1,14 @@
-"""This machine: the runner in a process of its own, with the LiteRT of this environment."""
+"""This machine: the runner, or a native binary, in a process of its own."""
 
 import os
 import pathlib
+import platform
+import subprocess
 
+from tfeffi.bench import engine, native, state
 from tfeffi.errors import BadInput
 from tfeffi.export import litert
+from tfeffi.export.flatbuffer import ModelError
 
 _RUNNER = pathlib.Path(__file__).parents[1] / "runner.py"
 
@@ -13,4 +17,46 @@ def measure(path: str | os.PathLike, request: dict, where: str, timeout: float) 
     """See the docstring of `tfeffi.bench.devices`."""
     if where:
         raise BadInput(f'device "host:{where}": the host has no addresses, say "host"')
-    return litert.call(_RUNNER, {**request, "model": os.path.abspath(path)}, path, timeout)
+    for name in ("python", "folder"):
+        if name in request:
+            raise BadInput(f"device_{name} is for devices that are not the host; leave it out")
+    request, before = {**request, "model": os.path.abspath(path)}, _state()
+    engine.check_cpus(request, os.cpu_count(), "the host")
+    if request.get("binary"):
+        answer = _with_binary(path, request, timeout)
+    else:
+        answer = litert.call(_RUNNER, request, path, timeout)
+    return state.around(answer, before, _state())
+
+
+def _with_binary(path: str | os.PathLike, request: dict, timeout: float) -> dict:
+    binary = request["binary"]
+    words = native.command(binary, request["model"], request, native.input_names(path))
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", timeout=timeout, check=False,
+        )  # fmt: skip
+        returncode, text = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f'"{path}" did not finish within {timeout:g} s') from error
+    except PermissionError as error:
+        raise BadInput(f'"{binary}" may not be run; say chmod +x on it') from error
+    except OSError as error:  # the format of another processor, or of none
+        returncode, text = 127, error.strerror or ""
+    machine = platform.machine()
+    return native.answer(returncode, text, os.fspath(path), request, machine, "the host")
+
+
+def _state() -> dict:
+    try:
+        done = subprocess.run(
+            ["sh", "-c", state.script()],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError:  # no POSIX shell: nothing is told
+        return {}
+    return state.read(done.stdout)

@@ -1,0 +1,106 @@
+"""What runs a model on a device, and how: the program, the processors, the delegate."""
+
+import dataclasses
+import os
+import re
+
+from tfeffi.errors import BadInput
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """Default is LiteRT in Python with XNNPACK, on whatever processors the system chooses.
+
+    Attributes:
+        binary: path, on this machine, of Google's native `benchmark_model` for the device: it is
+            brought there and run in place of Python.
+        python: the device's Python with ai-edge-litert; default "python3". Not for the host.
+        cpu_affinity: the processors that it may use: a list such as "4-7" or "0,2", or a mask, "0xf0".
+        xnnpack: True or False asks for it or forbids it; None leaves the engine's default.
+        gpu, nnapi: use that delegate; only with `binary`.
+        external_delegate: a library with a delegate: a file here, which is brought to the device, or
+            else a path there.
+        folder: where on the device a folder of ours is made, and removed; default that of the device.
+
+    Example:
+        Engine(binary="./benchmark_model", gpu=True)
+    """
+
+    binary: str | os.PathLike | None = None
+    python: str | None = None
+    cpu_affinity: str | None = None
+    xnnpack: bool | None = None
+    gpu: bool = False
+    nnapi: bool = False
+    external_delegate: str | os.PathLike | None = None
+    folder: str | None = None
+
+    def request(self) -> dict:
+        """What a device is told of it; what is left to defaults is absent.
+
+        Raises:
+            BadInput: it contradicts itself, or the binary is not there.
+        """
+        wanted = [name for name in ("gpu", "nnapi", "external_delegate") if getattr(self, name)]
+        if len(wanted) > 1:
+            raise BadInput(f"{' and '.join(wanted)} exclude each other; choose one delegate")
+        if (self.gpu or self.nnapi) and not self.binary:
+            raise BadInput(
+                f"{wanted[0]} needs the native program: LiteRT in Python has no such delegate; give "
+                "benchmark_binary, or external_delegate with a library"
+            )
+        if self.binary and not os.path.isfile(self.binary):
+            raise BadInput(
+                f'there is no benchmark binary "{self.binary}"; download it, name its path'
+            )
+        if self.binary and self.python:
+            raise BadInput("benchmark_binary and device_python exclude each other; choose one")
+        given = {
+            "binary": self.binary and os.path.abspath(self.binary), "python": self.python,
+            "folder": self.folder, "xnnpack": self.xnnpack, "gpu": self.gpu or None,
+            "nnapi": self.nnapi or None, "cpus": self.cpu_affinity and cpus(self.cpu_affinity),
+            "delegate": self.external_delegate and os.fspath(self.external_delegate),
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def cpus(text: str) -> list[int]:
+    """The processors of a list or mask.
+
+    Raises:
+        BadInput: it is neither.
+
+    Example:
+        cpus("4-6,0")  # [0, 4, 5, 6]
+        cpus("0x71")  # the same
+    """
+    found, text = set(), str(text).strip()
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+", text):
+        mask = int(text, 16)
+        found = {place for place in range(mask.bit_length()) if mask >> place & 1}
+    else:
+        for part in text.split(","):
+            if match := _RANGE.fullmatch(part.strip()):
+                found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+            else:
+                found = set()
+                break
+    if not found:
+        raise BadInput(f'cpu_affinity "{text}" must be a list such as 4-7 or 0,2, or a mask, 0xf0')
+    return sorted(found)
+
+
+def mask(processors: list[int]) -> str:
+    """The mask that `taskset` takes everywhere: hexadecimal, without 0x."""
+    return f"{sum(1 << place for place in processors):x}"
+
+
+def check_cpus(request: dict, cores: int | None, device: str) -> None:
+    """Raises BadInput where a processor is asked for that the device does not have."""
+    if cores and max(request.get("cpus", [0])) >= cores:
+        raise BadInput(
+            f"cpu_affinity asks for processor {max(request['cpus'])}, {device} has "
+            f"{cores}: they are numbered 0 to {cores - 1}"
+        )

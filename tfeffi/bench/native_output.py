@@ -1,0 +1,166 @@
+"""What Google's native `benchmark_model` prints, from its builds of 2019 until LiteRT's own.
+
+Lines begin with nothing, "INFO: ", "INFO: [file:line] " or a logcat prefix, so that they are searched
+and never matched from their start. Times are in microseconds ("Inference timings in us: ...", and the
+statistics of the runs) or carry their unit ("Inference (avg): 0.95 ms").
+"""
+
+import dataclasses
+import re
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_STATISTICS = re.compile(r"^(?!.*Timings \(micro)(?!.*Memory \(bytes).*?\bcount=(\d+)\b(.*)$")
+_PAIR = re.compile(rf"\b(first|curr|min|max|avg|std|median)=({_NUMBER})")
+_TIMINGS = re.compile(r"[Ii]nference timings in (us|ms): (.*)$")
+_PHASE = re.compile(
+    r"\b(Init|First inference|Warmup \(avg\)|Inference \(avg\)|Warmup|Inference|no stats): "
+    rf"({_NUMBER})"
+)
+_RESULT = re.compile(
+    r"\b(Model initialization|Warmup \(first\)|Inference \((?:avg|min|max|median)\)):"
+    rf"\s+({_NUMBER}) (us|ms|s)\b(?: \((\d+) runs\))?"
+)
+_UNCONSUMED = re.compile(r"Unconsumed cmdline flags: (.+?)\s*$")
+_APPLIED = re.compile(
+    r"\bapplied (\w+) delegate, and the model graph will be (completely|partially)", re.I
+)
+_REPLACED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\)")
+_DELTA = re.compile(rf"Memory footprint delta .*\boverall=({_NUMBER})")
+_OVERALL = re.compile(rf"Overall footprint:\s+({_NUMBER}) MB")
+_PEAK = re.compile(
+    rf"(?:Overall peak memory footprint \(MB\) via periodic monitoring|Peak memory):\s+({_NUMBER})"
+)
+_ERROR = re.compile(r"\bERROR: (.+)$")
+_GENERIC = ("Benchmarking failed", "Failed to load model", "The model allocation is null")
+
+_TO_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_KEYS = {  # of the statistics
+    "avg": "mean_ms", "min": "min_ms", "max": "max_ms", "std": "std_ms", "median": "p50_ms",
+}  # fmt: skip
+_RESULTS = {
+    "Model initialization": "init_ms", "Warmup (first)": "first_ms", "Inference (avg)": "mean_ms",
+    "Inference (min)": "min_ms", "Inference (max)": "max_ms", "Inference (median)": "p50_ms",
+}  # fmt: skip
+_PHASES = {
+    "Init": "init_ms", "First inference": "first_ms", "Inference (avg)": "mean_ms",
+    "Inference": "mean_ms", "no stats": "mean_ms",
+}  # fmt: skip
+
+_TABLE = re.compile(
+    rf"^\s*(\S.*?)\s*\t\s*({_NUMBER})\t\s*({_NUMBER})\t\s*{_NUMBER}%\t\s*{_NUMBER}%\t"
+    rf"\s*{_NUMBER}\t\s*(\d+)\t(.*)$"
+)
+_CSV = re.compile(
+    rf"^(.+), ({_NUMBER}), ({_NUMBER}), {_NUMBER}%, {_NUMBER}%, {_NUMBER}, (\d+), (.*)$"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """One operator of a profile: its kind, its mean time a run in ms, how often a run calls it."""
+
+    kind: str
+    name: str
+    ms: float
+    calls: int
+
+
+def timings(text: str) -> dict:
+    """The times and the memory that it tells; what it does not tell is absent.
+
+    Args:
+        text: its standard output and error, or a logcat of it.
+
+    Returns:
+        Of "runs", "warmup_runs", "p50_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "first_ms",
+        "init_ms", "peak_kb" and "model_kb" (what the process grew by) those that are there. The finest
+        of several sources of a time counts.
+
+    Example:
+        timings("count=1 curr=36")  # {"runs": 1, "mean_ms": 0.036, "min_ms": 0.036, "max_ms": 0.036}
+    """
+    found, statistics = {}, []
+    for line in text.splitlines():
+        for label, number, unit, runs in _RESULT.findall(line):
+            found[_RESULTS[label]] = float(number) * _TO_MS[unit]
+            if runs and label == "Inference (avg)":
+                found["runs"] = int(runs)
+        if match := _STATISTICS.search(line):
+            statistics.append(_statistics(int(match[1]), match[2]))
+    for line in text.splitlines():
+        if match := _TIMINGS.search(line):
+            phases = _PHASE.findall(match[2])
+            found |= {_PHASES[k]: float(v) * _TO_MS[match[1]] for k, v in phases if k in _PHASES}
+    if len(statistics) > 1:  # the first are those of the warm-up
+        found["warmup_runs"] = statistics[0]["runs"]
+        found["first_ms"] = statistics[0].get("first_ms", found.get("first_ms"))
+    if statistics:
+        found |= {k: v for k, v in statistics[-1].items() if k != "first_ms"}
+    return {**found, **_memory(text)}
+
+
+def _statistics(count: int, rest: str) -> dict:
+    """Of "first=3231 curr=1876 min=1683 ..." in microseconds; a single run has only "curr"."""
+    values = {name: float(value) * 1e-3 for name, value in _PAIR.findall(rest)}
+    if "avg" not in values and "curr" in values:
+        values |= dict.fromkeys(("avg", "min", "max", "first"), values["curr"])
+    row = {key: values[name] for name, key in _KEYS.items() if name in values}
+    if "first" in values:
+        row["first_ms"] = values["first"]
+    return {"runs": count, **row}
+
+
+def _memory(text: str) -> dict:
+    """Where the tool cannot tell, it prints nothing, or a number that is not above 0."""
+    found = {}
+    for key, patterns in (("model_kb", (_DELTA, _OVERALL)), ("peak_kb", (_PEAK,))):
+        for pattern in patterns:
+            if (match := pattern.search(text)) and float(match[1]) > 0:
+                found[key] = float(match[1]) * 1024
+    return found
+
+
+def unconsumed(text: str) -> str | None:
+    """The flags that it did not know and went on without; it exits with 0 all the same."""
+    found = (_UNCONSUMED.search(line) for line in text.splitlines())
+    return next((match[1] for match in found if match), None)
+
+
+def delegated(text: str) -> str | None:
+    """How much of the graph a delegate other than XNNPACK took: "completely", "partially", or None."""
+    for name, how in _APPLIED.findall(text):
+        if name.upper() != "XNNPACK":
+            return how.lower()
+    replaced = [(n, m) for n, m, name in _REPLACED.findall(text) if "xnnpack" not in name.lower()]
+    taken = [(int(n), int(m)) for n, m in replaced if int(n)]
+    if not taken:
+        return None
+    return "completely" if all(n == m for n, m in taken) else "partially"
+
+
+def error(text: str) -> str | None:
+    """The line that says most about what went wrong."""
+    lines = [match[1].strip() for line in text.splitlines() if (match := _ERROR.search(line))]
+    telling = [line for line in lines if not line.startswith(_GENERIC)]
+    return next(iter(telling or lines), None)
+
+
+def _operator(line: str) -> re.Match | None:
+    return _TABLE.search(line) or _CSV.search(line)
+
+
+def operators(text: str) -> tuple[Operator, ...]:
+    """The profile of the timed runs in the order of the graph, from the printed table or the CSV.
+
+    The summary by time and that of the initialization, which print the same lines, are left out.
+    """
+    rows, section, regular = [], "", "Profiling Info for" not in text
+    for line in text.splitlines():
+        if "Profiling Info for" in line:
+            regular = "Regular Benchmark Runs" in line
+        elif "====" in line and "BENCHMARK" not in line:
+            section = line.strip(" =")
+        elif match := regular and section == "Run Order" and _operator(line):
+            kind, _, ms, calls, name = match.groups()
+            rows.append(Operator(kind.strip(), name.strip(), float(ms), int(calls)))
+    return tuple(rows)
