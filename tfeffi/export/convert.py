@@ -8,6 +8,7 @@ that it needs for a traced function with the weights as constants.
 import copy
 import re
 import tempfile
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -113,7 +114,7 @@ def convert(
     model: keras.Model,
     signature: list[tf.TensorSpec],
     quantize: str | None,
-    images: np.ndarray | None = None,
+    images: np.ndarray | Sequence[np.ndarray] | None = None,
     integer_io: bool = False,
 ) -> bytes:
     """Converts a Keras model.
@@ -122,7 +123,7 @@ def convert(
         model: in float32, see `in_float32`.
         signature: see `specs`.
         quantize: None, "float16", "dynamic" or "int8".
-        images: float32 calibration images, for "int8".
+        images: float32 calibration images, for "int8"; one array an input, if there are several.
         integer_io: int8 input and output, for "int8".
 
     Returns:
@@ -146,8 +147,12 @@ def _converted(converter, model, signature, quantize, images, integer_io) -> byt
         converter.target_spec.supported_types = [tf.float16]
     if quantize == "int8":
         size = signature[0].shape[0] or 1
+        arrays = [images] if isinstance(images, np.ndarray) else images
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: ([b] for b in calibration.batches(images, size))
+        converter.representative_dataset = lambda: (
+            list(batch)
+            for batch in zip(*(calibration.batches(a, size) for a in arrays), strict=True)
+        )
         if integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
     try:
