@@ -123,24 +123,40 @@ def _names(enum: str) -> dict[int, str]:
     return {value: name for name, value in values.items() if isinstance(value, int)}
 
 
+def parsed(content: bytes):
+    """The model of the schema in these bytes; nothing is copied."""
+    return _schema().Model.GetRootAs(content, 0)
+
+
+def tensors(graph) -> list[Tensor]:
+    """All tensors of a graph, by index."""
+    return [_tensor(graph.Tensors(i)) for i in range(graph.TensorsLength())]
+
+
+def stored_bytes(model, tensor) -> int:
+    """The bytes of a constant, 0 for what is computed. Large files keep them behind the model."""
+    buffer = model.Buffers(tensor.Buffer())
+    return buffer.DataLength() or (buffer.Size() if buffer.Offset() > 1 else 0)
+
+
 def _contents(content: bytes) -> Contents:
-    model = _schema().Model.GetRootAs(content, 0)
+    model = parsed(content)
     graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
     builtin, custom = _operators(model, graphs)
-    tensors = [_tensor(graphs[0].Tensors(i)) for i in range(graphs[0].TensorsLength())]
+    found = tensors(graphs[0])
     inputs = [int(i) for i in graphs[0].InputsAsNumpy()]
     outputs = [int(i) for i in graphs[0].OutputsAsNumpy()]
-    live = _lifetimes(graphs[0], inputs, outputs)
-    floats = {i for i in live if tensors[i].dtype.startswith("float")}
+    live = lifetimes(graphs[0])
+    floats = {i for i in live if found[i].dtype.startswith("float")}
     return Contents(
         operators=dict(builtin.most_common()),
         custom=tuple(sorted(custom)),
-        inputs=tuple(tensors[i] for i in inputs),
-        outputs=tuple(tensors[i] for i in outputs),
+        inputs=tuple(found[i] for i in inputs),
+        outputs=tuple(found[i] for i in outputs),
         float_operators=_float_operators(model, graphs[0], floats),
-        weight_types=_weight_types(model, graphs, tensors, live),
-        float_weights=_float_weights(model, graphs[0], tensors, live),
-        activation_bytes=_peak(tensors, live),
+        weight_types=_weight_types(model, graphs, found, live),
+        float_weights=_float_weights(model, graphs[0], found, live),
+        activation_bytes=_peak(found, live),
     )
 
 
@@ -148,7 +164,7 @@ def _operators(model, graphs) -> tuple[collections.Counter, set[str]]:
     builtin, custom = collections.Counter(), set()
     for graph in graphs:
         for i in range(graph.OperatorsLength()):
-            name, own = _operator_name(model, graph.Operators(i))
+            name, own = operator_name(model, graph.Operators(i))
             if own:
                 custom.add(name)
             else:
@@ -156,7 +172,7 @@ def _operators(model, graphs) -> tuple[collections.Counter, set[str]]:
     return builtin, custom
 
 
-def _operator_name(model, operator) -> tuple[str, bool]:
+def operator_name(model, operator) -> tuple[str, bool]:
     """An operator's name, and whether it is a custom one."""
     code = model.OperatorCodes(operator.OpcodeIndex())
     # Codes above 127 do not fit the old field, and old files lack the new one.
@@ -168,9 +184,9 @@ def _float_operators(model, graph, floats: set[int]) -> tuple[str, ...]:
     names = set()
     for i in range(graph.OperatorsLength()):
         operator = graph.Operators(i)
-        touched = _indices(operator.InputsAsNumpy()) + _indices(operator.OutputsAsNumpy())
-        if floats.intersection(touched):
-            names.add(_operator_name(model, operator)[0])
+        reads, writes = touched(operator)
+        if floats.intersection((*reads, *writes)):
+            names.add(operator_name(model, operator)[0])
     return tuple(sorted(names - {"QUANTIZE", "DEQUANTIZE"}))
 
 
@@ -189,20 +205,26 @@ def _tensor(tensor) -> Tensor:
     )
 
 
-def _lifetimes(graph, inputs, outputs) -> dict[int, tuple[int, int]]:
+def lifetimes(graph) -> dict[int, tuple[int, int]]:
     """The first and the last operator that need each tensor that depends on the input."""
-    steps = graph.OperatorsLength()
+    steps, inputs = graph.OperatorsLength(), _indices(graph.InputsAsNumpy())
+    outputs = _indices(graph.OutputsAsNumpy())
     first, last = dict.fromkeys(inputs, 0), dict.fromkeys(inputs, 0)
     for step in range(steps):
-        operator = graph.Operators(step)
-        read = [i for i in _indices(operator.InputsAsNumpy()) if i in first]
+        reads, writes = touched(graph.Operators(step))
+        read = [i for i in reads if i in first]
         if not read:
             continue  # it unpacks weights (float16 to float32, sparse to dense)
-        for i in (*_indices(operator.OutputsAsNumpy()), *read):
+        for i in (*writes, *read):
             first.setdefault(i, step)
             last[i] = step
     last.update({i: steps - 1 for i in outputs if i in first})
     return {i: (first[i], last[i]) for i in first}
+
+
+def touched(operator) -> tuple[list[int], list[int]]:
+    """The tensors that an operator reads, and those it writes."""
+    return _indices(operator.InputsAsNumpy()), _indices(operator.OutputsAsNumpy())
 
 
 def _indices(array) -> list[int]:
@@ -210,7 +232,7 @@ def _indices(array) -> list[int]:
 
 
 def _bytes(tensor: Tensor) -> int:
-    sizes = {"float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "int4": 0.5}
+    sizes = {"float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2, "int4": 0.5, "int2": 0.25}
     wide = 8 if tensor.dtype.endswith("64") else 1
     each = sizes.get(tensor.dtype, 4 if tensor.dtype.endswith("32") else wide)
     return int(np.ceil(each * np.prod([size or 1 for size in tensor.shape], dtype=np.int64)))
@@ -227,7 +249,7 @@ def _peak(tensors: list[Tensor], live: dict[int, tuple[int, int]]) -> int:
 def _weight_types(model, graphs, tensors: list[Tensor], live) -> dict[str, int]:
     total = collections.Counter()
     for i, tensor in enumerate(tensors):
-        if i not in live and model.Buffers(graphs[0].Tensors(i).Buffer()).DataLength():
+        if i not in live and stored_bytes(model, graphs[0].Tensors(i)):
             total[tensor.dtype] += _bytes(tensor)
     return dict(total.most_common())
 
@@ -236,10 +258,10 @@ def _float_weights(model, graph, tensors: list[Tensor], live) -> dict[str, int]:
     largest = {}
     for step in range(graph.OperatorsLength()):
         operator = graph.Operators(step)
-        name, _ = _operator_name(model, operator)
+        name, _ = operator_name(model, operator)
         for i in _indices(operator.InputsAsNumpy())[:2]:  # the third is the bias
-            stored = model.Buffers(graph.Tensors(i).Buffer()).DataLength()
-            if i not in live and tensors[i].dtype == "float32" and stored:
+            constant = i not in live and stored_bytes(model, graph.Tensors(i))
+            if constant and tensors[i].dtype == "float32":
                 elements = _bytes(tensors[i]) // 4
                 largest[name] = max(largest.get(name, 0), elements)
     return largest
