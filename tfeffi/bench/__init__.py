@@ -3,7 +3,12 @@
     latency.py      benchmark() one file, compare() several interleaved: A B A B
     record.py       what they give back, and its table
     engine.py       what runs the model: a native binary, a delegate, which processors
-    table.py        LatencyTable: single layers, measured one by one and kept; one_layer.py makes them
+    table.py        LatencyTable: operators, measured one by one and kept; groups.py takes them out of
+                    a .tflite, one_layer.py makes one of a layer, breakdown.py holds the answers
+    profile_model.py  profile() the operators of one file, against what the machine can do at best:
+                    profile_runner.py measures, profile_match.py finds out which operator a kernel
+                    belongs to, profile_layers.py which Keras layer, roofline.py the limits,
+                    profile_advice.py what to do; profile_record.py is what it gives back
     evaluate.py     accuracy of a .tflite on images
     runner.py       the stand-alone program that does the timing, on whatever device
     devices/        where it runs; one file a device, found by name
@@ -17,8 +22,20 @@ Machines drift. That a file is faster than another is only claimed from `compare
 from tfeffi.bench.engine import Engine
 from tfeffi.bench.evaluate import evaluate
 from tfeffi.bench.latency import Comparison, Latency, benchmark, compare
+from tfeffi.bench.profile_model import profile
+from tfeffi.bench.profile_record import Profile
 
-__all__ = ["Comparison", "Engine", "Latency", "LatencyTable", "benchmark", "compare", "evaluate"]
+__all__ = [
+    "Comparison",
+    "Engine",
+    "Latency",
+    "LatencyTable",
+    "Profile",
+    "benchmark",
+    "compare",
+    "evaluate",
+    "profile",
+]
 
 
 def __getattr__(name: str):  # a table exports layers, and TensorFlow takes seconds to load

@@ -113,7 +113,7 @@ def compare(
     }  # fmt: skip
     rows = []
     for name in names:
-        with devices.opened(name, engine.folder) as measure:
+        with devices.opened(name, engine.folder) as (full_name, measure):
             answers = interleaved(
                 lambda path, measure=measure: measure(path, request, timeout), paths, rounds,
                 cooldown_seconds,
@@ -124,7 +124,7 @@ def compare(
                 row |= _ratios(measured, answers[0]) | {"ratio_to": paths[0]}
             rows.append(
                 Latency(
-                    model=path, device=name, threads=threads, rounds=rounds,
+                    model=path, device=full_name, threads=threads, rounds=rounds,
                     bytes=os.path.getsize(path), zip_bytes=flatbuffer.zip_bytes(path),
                     activation_bytes=content.activation_bytes, cpu_affinity=engine.cpu_affinity, **row,
                 )

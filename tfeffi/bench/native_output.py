@@ -9,7 +9,7 @@ import dataclasses
 import re
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_STATISTICS = re.compile(r"^(?!.*Timings \(micro)(?!.*Memory \(bytes).*?\bcount=(\d+)\b(.*)$")
+_STATISTICS = re.compile(rf"^(?!.*Timings \(micro).*?\bcount=(\d+)((?: \w+={_NUMBER})+)")
 _PAIR = re.compile(rf"\b(first|curr|min|max|avg|std|median)=({_NUMBER})")
 _TIMINGS = re.compile(r"[Ii]nference timings in (us|ms): (.*)$")
 _PHASE = re.compile(

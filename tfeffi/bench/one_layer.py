@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfeffi.export import convert
 from tfeffi.surgery import graph as graphs
@@ -25,6 +26,7 @@ _GONE = (  # not there at inference
     "GaussianDropout", "ActivityRegularization", "Identity",
 )  # fmt: skip
 _NOT_TIMED = ("initializer", "regularizer", "constraint")  # what they say changes no time
+_CALIBRATED = 4  # random inputs
 _NAMES = ("name", "trainable", "seed", "batch_shape", "optional")
 
 
@@ -58,6 +60,33 @@ def build(
         args, kwargs = graphs.fill(arguments, inputs)
         outputs = layer(*args, **kwargs)
     return convert.in_float32(keras.Model(inputs, keras.tree.flatten(outputs)))
+
+
+def exported(
+    model: keras.Model, quantize: str | None = None, input_shape: Sequence[int] | None = None
+) -> bytes:
+    """The .tflite of a model as it is timed, at batch 1.
+
+    Args:
+        model: of any precision.
+        quantize: None, or "int8": inputs and outputs too. The ranges are those of random inputs:
+            they change what comes out, not how long it takes.
+        input_shape: of one example, where the model leaves it open.
+
+    Raises:
+        ExportError: it cannot be converted.
+        BadInput: its input shape is open.
+    """
+    model = convert.in_float32(model)
+    signature = convert.specs(model, 1, input_shape)
+    if quantize is None:
+        return convert.convert(model, signature, None)
+    random = np.random.default_rng(0)
+    images = [
+        random.random((_CALIBRATED, *spec.shape[1:])).astype(spec.dtype.as_numpy_dtype)
+        for spec in signature
+    ]
+    return convert.convert(model, signature, quantize, images, integer_io=True)
 
 
 def key(entry: Mapping[str, Any], arguments: Any, shapes: Sequence[Shape]) -> str:

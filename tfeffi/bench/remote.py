@@ -30,6 +30,7 @@ from tfeffi.export.flatbuffer import ModelError
 _RUNNER = pathlib.Path(__file__).with_name("runner.py")
 _PATIENCE = 30.0  # seconds for what takes a phone less than one
 _EXIT = "tfeffi-exit"  # the last line of a script that came to its end
+_MARK = "tfeffi-mark"  # a line between the parts of an output
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 
 _CARE = """
@@ -82,10 +83,14 @@ class Folder:
     Args:
         transport: how to reach it.
         path: absolute, there.
+
+    Attributes:
+        about: its state when the folder was made, see `tfeffi.bench.state`.
     """
 
     def __init__(self, transport: Transport, path: str):
         self.transport, self.path = transport, path
+        self.about = state.read(self.run(state.script()).stdout)
         self._there: dict[str, str] = {}  # by digest
 
     def run(self, script: str, timeout: float | None = None) -> Done:
@@ -99,10 +104,18 @@ class Folder:
             DeviceError: the device went away, or does not answer.
             TimeoutExpired: it took longer than the given time.
         """
-        whole = (
-            f"cd {shlex.quote(self.path)} || exit\n( {script}\n) & echo $! >pid\n"
-            f'wait $!; r=$?; rm -f pid; echo; echo "{_EXIT} $r"'
-        )
+        done = self._done(_wrapped(self.path, script), timeout)
+        return dataclasses.replace(done, stdout=done.stdout.rpartition(_MARK)[0].rstrip("\n"))
+
+    def observe(self, script: str, timeout: float) -> tuple[Done, dict, dict]:
+        """As `run`, and the device's state right before and right after it; all of it in one call."""
+        look = f"( {state.script()} )\necho; echo {_MARK}"
+        done = self._done(_wrapped(self.path, script, look), timeout)
+        before, middle, after = (done.stdout.split(f"\n{_MARK}\n") + ["", ""])[:3]
+        seen = dataclasses.replace(done, stdout=middle.rstrip("\n"))
+        return seen, state.read(before), state.read(after)
+
+    def _done(self, whole: str, timeout: float | None) -> Done:
         try:
             done = subprocess.run(
                 self.transport.shell(whole), stdin=subprocess.DEVNULL, capture_output=True,
@@ -147,9 +160,19 @@ class Folder:
             self._there[digest] = to
         return self._there[digest]
 
-    def state(self) -> dict:
-        """See `tfeffi.bench.state`."""
-        return state.read(self.run(state.script()).stdout)
+
+def _wrapped(folder: str, script: str, look: str = ":") -> str:
+    """A script that tells how another one ended, and that one's process to whoever may have to end it.
+
+    Args:
+        folder: where it runs.
+        script: the other one.
+        look: what is run before and after it.
+    """
+    return (
+        f"cd {shlex.quote(folder)} || exit\n{look}\n( {script}\n) & echo $! >pid\n"
+        f'wait $!; r=$?; rm -f pid; echo; echo {_MARK}\n{look}\necho; echo "{_EXIT} $r"'
+    )
 
 
 def _not_written(folder: Folder, path: str | os.PathLike, said: str) -> str:
@@ -222,34 +245,32 @@ def measure(folder: Folder, path: str | os.PathLike, request: dict, timeout: flo
         ModelError: the model cannot be run.
         DeviceError: the device cannot do it.
     """
-    before, name = folder.state(), folder.transport.name
-    engine.check_cpus(request, before.get("cores"), name)
+    name = folder.transport.name
+    engine.check_cpus(request, folder.about.get("cores"), name)
     request = {**request, "model": folder.put(path)}
     if request.get("delegate") and os.path.isfile(request["delegate"]):
         request["delegate"] = folder.put(request["delegate"], executable=True)
+    run = _with_binary if request.get("binary") else _with_python
     try:
-        if request.get("binary"):
-            answer = _with_binary(folder, path, request, before.get("machine", ""), timeout)
-        else:
-            answer = _with_python(folder, path, request, timeout)
+        answer, before, after = run(folder, path, request, timeout)
     except subprocess.TimeoutExpired as error:
         raise ModelError(f'"{path}" did not finish within {timeout:g} s on {name}') from error
-    return state.around(answer, before, folder.state())
+    return state.around(answer, before, after)
 
 
-def _with_binary(folder: Folder, path, request: dict, machine: str, timeout: float) -> dict:
+def _with_binary(folder: Folder, path, request: dict, timeout: float) -> tuple[dict, dict, dict]:
     binary = folder.put(request["binary"], executable=True)
     words = native.command(binary, request["model"], request, native.input_names(path))
-    done = folder.run(f"exec {shlex.join(words)} 2>&1", timeout)
-    return native.answer(
-        done.returncode, done.stdout, os.fspath(path), request, machine, folder.transport.name
-    )
+    done, before, after = folder.observe(f"exec {shlex.join(words)} 2>&1", timeout)
+    machine, name = before.get("machine", ""), folder.transport.name
+    text = "\n".join((done.stdout, done.stderr))  # the shell's own words are there
+    return native.answer(done.returncode, text, path, request, machine, name), before, after
 
 
-def _with_python(folder: Folder, path, request: dict, timeout: float) -> dict:
+def _with_python(folder: Folder, path, request: dict, timeout: float) -> tuple[dict, dict, dict]:
     python, name = request.get("python", "python3"), folder.transport.name
     words = [python, "-B", folder.put(_RUNNER), json.dumps(request)]
-    done = folder.run(f"exec {shlex.join(words)}", timeout)
+    done, before, after = folder.observe(f"exec {shlex.join(words)}", timeout)
     if done.returncode in (126, 127):
         raise DeviceError(
             f'{name} has no Python "{python}"; name it with device_python, or give the native '
@@ -260,4 +281,4 @@ def _with_python(folder: Folder, path, request: dict, timeout: float) -> dict:
             f'the Python "{python}" of {name} has no {missing[1]}: pip install ai-edge-litert there, '
             "or give the native program, benchmark_binary"
         )
-    return litert.answer(done.returncode, done.stdout, done.stderr, path)
+    return litert.answer(done.returncode, done.stdout, done.stderr, path), before, after

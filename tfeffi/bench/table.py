@@ -1,12 +1,12 @@
-"""How long each layer of a model takes: measured one by one, kept on disk, added up.
+"""How long each operator of a model takes: measured one by one, kept on disk, added up.
 
-A layer is exported as a model of its own and timed on the device. What starting an inference takes,
-seen on a model that does next to nothing, is subtracted. The sum is not the whole model's latency
-(caches are warmer, memory is shared): it tells which layers are slow, and how a change of widths
-would move the whole. What is claimed of a whole model is measured on the whole model.
+An operator (with what is fused into it) is taken out of the exported file and timed by itself on the
+device, see `tfeffi.bench.groups`; a layer is the operators that it becomes. What starting an inference
+takes, seen on a model that does next to nothing, is subtracted, and counted once in a prediction. The
+sum tells which parts are slow, and what a change of widths does to the whole. What is claimed of a
+model is measured on that model.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -17,88 +17,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfeffi import files
-from tfeffi.bench import one_layer, runner
-from tfeffi.bench.latency import Latency, benchmark
-from tfeffi.errors import BadInput
-from tfeffi.export import ExportError, convert
+from tfeffi.bench import groups, one_layer, runner
+from tfeffi.bench.breakdown import LayerLatency, Layers, OperatorLatency, Prediction
+from tfeffi.bench.latency import Latency, compare
+from tfeffi.errors import BadInput, near
+from tfeffi.export import ExportError, flatbuffer
 from tfeffi.surgery import graph as graphs
 from tfeffi.surgery.rebuild import custom_objects
 
-FORMAT = 1  # of the cache: raised when its figures mean something else
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerLatency:
-    """One call of a layer.
-
-    Attributes:
-        layer: its name, after those of the nested models it is in.
-        kind: its class.
-        input_shapes: without the batch.
-        ms: its median time, less what starting an inference takes; 0 if the converter folds it
-            into the layer before.
-    """
-
-    layer: str
-    kind: str
-    input_shapes: tuple[tuple[int | None, ...], ...]
-    ms: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Layers:
-    """The calls of a model with their times, in its order.
-
-    Attributes:
-        rows: one a call.
-        device, threads: where it was measured.
-    """
-
-    rows: tuple[LayerLatency, ...]
-    device: str
-    threads: int
-
-    @property
-    def ms(self) -> float:
-        """The sum."""
-        return sum(row.ms for row in self.rows)
-
-    def table(self) -> str:
-        """The slowest first, with their share of the sum; calls that take no time are left out."""
-        rows = sorted((row for row in self.rows if row.ms > 0), key=lambda row: -row.ms)
-        lines = [("layer", "kind", "input", "ms", "share")]
-        for row in rows:
-            shape = " ".join("x".join(map(str, shape)) for shape in row.input_shapes)
-            lines.append((row.layer, row.kind, shape, f"{row.ms:.4f}", f"{row.ms / self.ms:.1%}"))
-        widths = [max(len(line[i]) for line in lines) for i in range(5)]
-        text = [
-            "  ".join(
-                cell.ljust(width) if i < 3 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
-        where = f"{self.device}, {self.threads} thread{'s' * (self.threads > 1)}"
-        return "\n".join((*text, f"{where}; together {self.ms:.4f} ms"))
+FORMAT = 2  # of the cache: raised when its figures mean something else
+QUANTIZE = (None, "int8")  # what layers are exported in
 
 
 class LatencyTable:
-    """Latencies of single layers on a device, each measured once and kept in a file.
+    """Latencies of operators on a device, each measured once and kept in a file.
 
     Args:
         device: where, as for `tfeffi.bench.benchmark`.
         threads: of the engine.
         cache: the folder of the file, one for each device, processor, engine and number of threads;
-            default `~/.cache/tfeffi/latency` (`$XDG_CACHE_HOME` is obeyed).
-        min_runs, min_seconds: of each measurement.
+            default `~/.cache/tfeffi/latency` (`$XDG_CACHE_HOME` is obeyed). An entry's name holds
+            the types and shapes of its operator, and the memory that the model around it goes through.
+        quantize: what Keras layers and models are exported in: None, float32, or "int8", inputs and
+            outputs too, calibrated on random values, which makes no difference to time.
+        min_runs, min_seconds, rounds: of each measurement, see `tfeffi.bench.compare`.
 
     Raises:
-        BadInput: there is no such device, or threads below 1.
+        BadInput: there is no such device or quantization, or threads below 1.
 
     Example:
         print(LatencyTable().of(model).table())     # which layers are slow
+        LatencyTable().predict("m.tflite").ms       # what its operators add up to
     """
 
     def __init__(
@@ -107,15 +59,20 @@ class LatencyTable:
         threads: int = 1,
         cache: str | os.PathLike | None = None,
         *,
-        min_runs: int = 100,
+        quantize: str | None = None,
+        min_runs: int = 50,
         min_seconds: float = 0.1,
+        rounds: int = 1,
     ):
-        self.device, self.threads = device, threads
-        self._timing = {"min_runs": min_runs, "min_seconds": min_seconds}
-        self.measured = 0  # how many layers were not in the cache
+        if quantize not in QUANTIZE:
+            known = near(str(quantize), [name for name in QUANTIZE if name])
+            raise BadInput(f'latency table: unknown quantize "{quantize}"; {known}')
+        self.device, self.threads, self.quantize = device, threads, quantize
+        self._timing = {"min_runs": min_runs, "min_seconds": min_seconds, "rounds": rounds}
+        self.measured = 0  # how many operators were not in the cache
         self.unmeasured: dict[str, str] = {}  # layers that cannot be a model of their own, and why
-        start = self._bench(runner.WARM_UP)
-        self.overhead_ms = start.p50_ms
+        (start,) = self._bench([runner.WARM_UP])
+        self.overhead_ms = _middle(start)
         self.identity = {
             "format": FORMAT, "device": device, "threads": threads, "engine": start.engine,
             "cpu": start.cpu, "machine": start.machine, "cores": start.cores,
@@ -123,7 +80,35 @@ class LatencyTable:
         text = json.dumps(self.identity, sort_keys=True)
         name = f"{device.partition(':')[0]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
         self.path = pathlib.Path(cache).expanduser() / name if cache else _home() / name
-        self._known = self._read()
+        self._operators, self._layers = self._read()
+
+    def predict(self, model: keras.Model | str | os.PathLike) -> Prediction:
+        """What a model would take: its operators' times, and what starting takes, added up.
+
+        Args:
+            model: the path of a .tflite of any types, or a Keras model, which is exported as the
+                table says.
+
+        Raises:
+            ModelError: the file cannot be read, has control flow, or the device cannot run a part.
+            BadInput: an input shape other than the batch is open.
+
+        Example:
+            print(LatencyTable("adb").predict("m.tflite").table())
+        """
+        if isinstance(model, keras.Model):
+            content = one_layer.exported(model, self.quantize)
+        else:
+            flatbuffer.inspect(model)
+            content = flatbuffer.read(model)
+        program = groups.Program(content)
+        size = groups.rounded(program.memory)
+        self._fill(program, size)
+        rows = tuple(
+            OperatorLatency(group.kind, group.key, self._operators[_entry(group.key, size)]["ms"])
+            for group in program.groups
+        )
+        return Prediction(rows, self.overhead_ms, self.device, self.threads)
 
     def layer_ms(
         self,
@@ -131,6 +116,7 @@ class LatencyTable:
         *input_shapes: Sequence[int],
         arguments: Any = None,
         custom_objects: Mapping[str, type] | None = None,
+        memory: int | None = None,
     ) -> float:
         """The median time of one layer, less what starting an inference takes.
 
@@ -140,6 +126,8 @@ class LatencyTable:
             arguments: of its call, as `tfeffi.surgery.graph.Call` has them, if it is not called
                 on its inputs alone.
             custom_objects: layer classes that Keras does not know.
+            memory: the bytes that the model around it goes through, see `memory_of`; default
+                the layer's own.
 
         Returns:
             Milliseconds; 0 for a layer that cannot be exported by itself (`unmeasured` says why).
@@ -152,20 +140,24 @@ class LatencyTable:
         """
         if isinstance(layer, keras.Layer):
             layer = keras.saving.serialize_keras_object(layer)
-        key = one_layer.key(layer, arguments, input_shapes)
-        if key not in self._known:
-            what = f"{layer['class_name']} on {' '.join(str(tuple(s)) for s in input_shapes)}"
-            try:
-                model = one_layer.build(layer, arguments, input_shapes, custom_objects)
-                content = convert.convert(model, convert.specs(model, 1, None), None)
-            except (ExportError, ValueError, TypeError, NotImplementedError) as error:
-                self.unmeasured[what] = (str(error).strip().splitlines() or ["?"])[0]
-                return 0.0
-            found = self._bench(content)
-            self.measured += 1
-            self._known[key] = {"layer": what, "ms": max(0.0, found.p50_ms - self.overhead_ms)}
-            self._write()
-        return self._known[key]["ms"]
+        key = f"{self.quantize or 'float32'} {one_layer.key(layer, arguments, input_shapes)}"
+        if (ms := self._known_ms(key, memory)) is not None:
+            return ms
+        what = f"{layer['class_name']} on {' '.join(str(tuple(s)) for s in input_shapes)}"
+        try:
+            model = one_layer.build(layer, arguments, input_shapes, custom_objects)
+            content = one_layer.exported(model, self.quantize)
+        except (ExportError, ValueError, TypeError, NotImplementedError) as error:
+            self.unmeasured[what] = (str(error).strip().splitlines() or ["?"])[0]
+            return 0.0
+        program = groups.Program(content)
+        self._layers[key] = {
+            "layer": what,
+            "memory": program.memory,
+            "operators": [group.key for group in program.groups],
+        }
+        self._fill(program, groups.rounded(memory or program.memory))
+        return self._known_ms(key, memory)
 
     def of(self, model: keras.Model) -> Layers:
         """The layers of a model, each call with its time.
@@ -178,52 +170,82 @@ class LatencyTable:
         """
         graph = graphs.read(model)
         free, custom, rows = one_layer.folded(graph), custom_objects(graph), []
+        memory = memory_of(graph, self.quantize)
         for place, call in enumerate(graph.calls):
             shapes = tuple(shape_of(graph, tensor) for tensor in call.inputs)
             ms = 0.0
             if place not in free:
                 ms = self.layer_ms(
-                    call.layer.entry, *shapes, arguments=call.arguments, custom_objects=custom
-                )
+                    call.layer.entry, *shapes, arguments=call.arguments, custom_objects=custom,
+                    memory=memory,
+                )  # fmt: skip
             rows.append(LayerLatency(call.layer.path, call.layer.kind, shapes, ms))
         return Layers(tuple(rows), self.device, self.threads)
 
     def model_ms(self, model: keras.Model) -> float:
-        """The median time of the whole model, exported in float32 and measured now, not kept."""
-        model = convert.in_float32(model)
-        return self._bench(convert.convert(model, convert.specs(model, 1, None), None)).p50_ms
+        """The median time of the whole model, exported as the table says and measured now, not kept."""
+        return _middle(*self._bench([one_layer.exported(model, self.quantize)]))
 
-    def _bench(self, content: bytes) -> Latency:
+    def _known_ms(self, key: str, memory: int | None) -> float | None:
+        """A layer's time from what is known; None if something is not."""
+        if key not in self._layers:
+            return None
+        layer = self._layers[key]
+        size = groups.rounded(memory or layer["memory"])
+        rows = [self._operators.get(_entry(one, size)) for one in layer["operators"]]
+        return None if None in rows else float(sum(row["ms"] for row in rows))
+
+    def _fill(self, program: groups.Program, size: int) -> None:
+        """Measures what the table lacks of a program that goes through so many bytes."""
+        missing = {
+            _entry(group.key, size): group
+            for group in program.groups
+            if _entry(group.key, size) not in self._operators
+        }
+        counts = [groups.copies(group, size) for group in missing.values()]
+        made = (program.alone(one, n) for one, n in zip(missing.values(), counts, strict=True))
+        found = self._bench(made) if missing else []
+        for entry, count, row in zip(missing, counts, found, strict=True):
+            ms = max(0.0, (_middle(row) - self.overhead_ms) / count)
+            self._operators[entry] = {"ms": ms, "copies": count}
+            self.measured += 1
+        self._write()
+
+    def _bench(self, contents) -> tuple[Latency, ...]:
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "layer.tflite"
-            path.write_bytes(content)
-            return benchmark(path, device=self.device, threads=self.threads, **self._timing)
+            paths = []
+            for number, content in enumerate(contents):
+                paths.append(pathlib.Path(folder) / f"operator_{number}.tflite")
+                paths[-1].write_bytes(content)
+            return compare(paths, device=self.device, threads=self.threads, **self._timing).rows
 
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """What the file holds; nothing if there is none, or one that cannot be used."""
+    def _read(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        """What the file holds: operators, layers; nothing if there is none, or one of no use."""
         if not self.path.exists():
-            return {}
+            return {}, {}
         try:
             content = json.loads(self.path.read_text())
-            layers = content["layers"]
-            if content["identity"] != self.identity or not all(
-                isinstance(row["ms"], float) and row["ms"] >= 0 for row in layers.values()
-            ):
+            operators, layers = content["operators"], content["layers"]
+            whole = content["identity"] == self.identity
+            whole &= all(isinstance(r["ms"], float) and r["ms"] >= 0 for r in operators.values())
+            if not whole or not all(map(_is_layer, layers.values())):
                 raise ValueError
-            return layers
+            return operators, layers
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             warnings.warn(
-                f'latency table: "{self.path}" is damaged; its layers are measured again',
+                f'latency table: "{self.path}" is damaged; its operators are measured again',
                 stacklevel=3,
             )
-            return {}
+            return {}, {}
 
     def _write(self) -> None:
         """Whole or not at all, together with what another process may have added meanwhile."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._known = {**self._read(), **self._known}
-        files.write_json(self.path, {"identity": self.identity, "layers": self._known})
+            operators, layers = self._read()
+        self._operators, self._layers = operators | self._operators, layers | self._layers
+        kept = {"operators": self._operators, "layers": self._layers}
+        files.write_json(self.path, {"identity": self.identity, **kept})
 
 
 def shape_of(graph: graphs.Graph, tensor: int) -> tuple[int, ...]:
@@ -239,6 +261,31 @@ def shape_of(graph: graphs.Graph, tensor: int) -> tuple[int, ...]:
             "with an input whose sizes are known"
         )
     return tuple(shape[1:])
+
+
+def memory_of(graph: graphs.Graph, quantize: str | None) -> int:
+    """The bytes that one inference goes through: all weights, and the largest activations.
+
+    Raises:
+        BadInput: a shape is open.
+    """
+    most = 0
+    for call in graph.calls:
+        shapes = (shape_of(graph, tensor) for tensor in (*call.inputs, *call.outputs))
+        most = max(most, sum(int(np.prod(shape)) for shape in shapes))
+    return (graph.model.count_params() + most) * (1 if quantize == "int8" else 4)
+
+
+def _entry(operator: str, size: int) -> str:
+    return f"{size} B: {operator}"
+
+
+def _middle(row: Latency) -> float:
+    return row.mean_ms if row.p50_ms is None else row.p50_ms
+
+
+def _is_layer(row) -> bool:
+    return isinstance(row["memory"], int) and all(isinstance(o, str) for o in row["operators"])
 
 
 def _home() -> pathlib.Path:

@@ -14,6 +14,7 @@ says how to bring a command and a file there; `tfeffi/bench/remote.py` does the 
 """
 
 import contextlib
+import functools
 import importlib
 import pkgutil
 import types
@@ -39,8 +40,10 @@ def find(device: str) -> tuple[types.ModuleType, str]:
 
 
 @contextlib.contextmanager
-def opened(device: str, folder: str | None = None) -> Iterator[Callable]:
-    """`measure(path, request, timeout)` on a device; the connection is kept over all of its calls.
+def opened(device: str, folder: str | None = None) -> Iterator[tuple[str, Callable]]:
+    """A device's full name and its `measure(path, request, timeout)`.
+
+    The connection is kept over all calls.
 
     Args:
         device: such as "host" or "adb:SERIAL".
@@ -51,9 +54,9 @@ def opened(device: str, folder: str | None = None) -> Iterator[Callable]:
     """
     module, where = find(device)
     if not hasattr(module, "connect"):
-        yield lambda path, request, timeout: module.measure(path, request, where, timeout)
+        yield device, lambda path, request, timeout: module.measure(path, request, where, timeout)
         return
     from tfeffi.bench import remote
 
     with module.connect(where) as transport, remote.opened(transport, folder) as place:
-        yield lambda path, request, timeout: remote.measure(place, path, request, timeout)
+        yield transport.name, functools.partial(remote.measure, place)
