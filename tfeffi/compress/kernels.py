@@ -78,6 +78,12 @@ def rewritten(
     return made
 
 
+def described(kernel: Kernel) -> str:
+    """For a report: how many different values it has, and how many of its weights are zero."""
+    zeros = float(np.mean(kernel.values == 0))
+    return f"{np.unique(kernel.values).size:,} values, {zeros:.1%} zero"
+
+
 def zipped_bytes(model: keras.Model) -> int:
     """What all weights of a model take after DEFLATE, the compression of zip and gzip."""
     raw = b"".join(np.ascontiguousarray(values).tobytes() for values in model.get_weights())
