@@ -2,13 +2,16 @@
 
     tfeffi-export --model=model.keras --output=model.tflite
     tfeffi-export --model=model.keras --output=int8.tflite --quantize=int8 --calibration=cifar10
+    tfeffi-export --model=model.keras --output=mixed.tflite --quantize_layer='stem.*=float32' \
+        --quantize_layer='.*=dynamic_int4'
 
-Every file is checked against the Keras model before it gets its name. Full int8 is calibrated on
-training images; a test split is refused.
+Every file is checked against the Keras model before it gets its name. Integer activations are
+calibrated on training images; a test split is refused.
 """
 
 from absl import flags
 
+from tfeffi.export import recipes
 from tfeffi.tools import app
 
 _MODEL = flags.DEFINE_string("model", None, "the .keras file", required=True)
@@ -16,13 +19,31 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "the .tflite to write; it must not exist", required=True
 )
 _QUANTIZE = flags.DEFINE_string(
-    "quantize", "none", "none (float32), float16, dynamic (int8 weights) or int8 (all of it)"
+    "quantize",
+    "none",
+    "none (float32), or " + "; ".join(f"{r.name}: {r.about}" for r in recipes.RECIPES.values()),
 )
-_CALIBRATION = flags.DEFINE_string("calibration", None, "dataset that int8 is calibrated on")
+_LAYERS = flags.DEFINE_multi_string(
+    "quantize_layer",
+    None,
+    "PATTERN=NAME: how the layers are quantized whose whole name the regular expression matches; "
+    "several times, the first that matches counts; NAME as in --quantize, or float32",
+)
+_CALIBRATION = flags.DEFINE_string(
+    "calibration", None, "dataset that integer activations are calibrated on"
+)
 _SPLIT = flags.DEFINE_string("calibration_split", "train[:500]", "its images; training images only")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "resize the calibration images to this")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the prepared datasets lie")
-_INTEGER_IO = flags.DEFINE_bool("integer_io", False, "int8: input and output are int8 too")
+_INTEGER_IO = flags.DEFINE_bool(
+    "integer_io", False, "integer activations: input and output are integers too"
+)
+_RANGE = flags.DEFINE_list(
+    "value_range", ["0", "1"], "lowest and highest input of the model; calibration outside it warns"
+)
+_REPRODUCIBLE = flags.DEFINE_bool(
+    "reproducible", False, "the same network gives the same bytes, whatever its layers are called"
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "static batch; 0 for a dynamic one")
 _MIN_AGREEMENT = flags.DEFINE_float(
     "min_agreement", None, "fraction of images that must keep the class Keras gives them"
@@ -43,13 +64,16 @@ def main(_):
     files.refuse_existing(_OUTPUT.value)
     if _REPORT.value:
         files.refuse_existing(_REPORT.value, "report")
-    images = None
-    if quantize == "int8":
+    images, recipe, value_range = None, _recipe(), _value_range()
+    calibrated = recipes.check(quantize, recipe, _INTEGER_IO.value)
+    if calibrated:
         if not _CALIBRATION.value:
-            raise BadInput("--quantize=int8 needs --calibration=DATASET, such as fashion_mini")
+            raise BadInput(
+                f"--quantize={calibrated} needs --calibration=DATASET, such as fashion_mini"
+            )
         check_split(_SPLIT.value)
     app.import_tensorflow()
-    if quantize == "int8":
+    if calibrated:
         from tfeffi import data
 
         images = data.load(
@@ -62,8 +86,11 @@ def main(_):
         _MODEL.value,
         _OUTPUT.value,
         quantize=quantize,
+        recipe=recipe,
         calibration=images,
         integer_io=_INTEGER_IO.value,
+        reproducible=_REPRODUCIBLE.value,
+        value_range=value_range,
         batch_size=_BATCH_SIZE.value or None,
         min_agreement=_MIN_AGREEMENT.value,
         tolerance=_TOLERANCE.value,
@@ -71,6 +98,26 @@ def main(_):
     print(made.table())
     if _REPORT.value:
         files.write_json(_REPORT.value, made.to_json())
+
+
+def _recipe():
+    """The pairs of --quantize_layer; None without any."""
+    if not _LAYERS.value:
+        return None
+    return [tuple(one.rpartition("=")[::2]) for one in _LAYERS.value]
+
+
+def _value_range():
+    from tfeffi.errors import BadInput
+
+    try:
+        lowest, highest = map(float, _RANGE.value)
+    except ValueError:
+        given = ",".join(_RANGE.value)
+        raise BadInput(f"--value_range={given} must be two numbers, such as -1,1") from None
+    if not lowest < highest:
+        raise BadInput(f"--value_range={lowest:g},{highest:g}: the first must be the lower one")
+    return lowest, highest
 
 
 def run():

@@ -1,12 +1,15 @@
-"""Keras to LiteRT: four ways to write the weights, and a contract that is checked on every file.
+"""Keras to LiteRT: in float32 or fewer bits, and a contract that is checked on every file.
 
 `tfeffi.export` is this room and also what one does in it: `tfeffi.export(model, "m.tflite")`.
 
     exporter.py      export(): convert, check, put the file in its place
+    recipes.py       the ways to quantize, by name; record.py: what is known of a finished file
     convert.py       Keras -> flatbuffer, in float32 and inference mode
-    calibration.py   the images that full int8 is calibrated on
-    contract.py      what every exported file must keep
-    flatbuffer.py    what is inside a .tflite, read without running it
+    quantizer.py     flatbuffer -> fewer bits, operator by operator; plan.py says which
+    layers.py        which Keras layer an operator computes
+    calibration.py   the images that integer activations are calibrated on
+    contract.py      what every exported file must keep; samples.py compares it with Keras
+    flatbuffer.py    what is inside a .tflite, read without running it; steps.py, one by one
     litert.py        run a .tflite in a process of its own
 """
 
@@ -15,7 +18,7 @@ import sys
 import types
 
 _HOME = {
-    "Exported": "exporter",
+    "Exported": "record",
     "ExportError": "contract",
     "CalibrationWarning": "calibration",
     "ModelError": "litert",

@@ -8,17 +8,29 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
 from tfeffi.errors import BadInput
-from tfeffi.export import flatbuffer
+from tfeffi.export import flatbuffer, recipes
+from tfeffi.export import plan as plans
+from tfeffi.export.recipes import FLOAT32
+from tfeffi.export.steps import Step
 
 # The largest difference over the largest output. On this project's trained models it was at most
 # 1e-6, 1e-4, 2e-2 and 5e-2; with random weights under fresh batch statistics, which amplify every
 # rounding from layer to layer, up to 4e-5, 4e-2, 2e-1 and 2e-1. A broken file is near 1.
-TOLERANCE = {None: 1e-3, "float16": 0.05, "dynamic": 0.3, "int8": 0.3}
+_EIGHT_BITS, _FOUR_BITS = 0.3, 0.5
+TOLERANCE = {
+    None: 1e-3,
+    **{r.name: _FOUR_BITS if r.weights == "int4" else _EIGHT_BITS for r in recipes.RECIPES.values()},
+    "float16": 0.05,
+    recipes.MIXED: _FOUR_BITS,
+}  # fmt: skip
 AGREEMENT = 0.9  # of the classes with Keras
+_MUST_AGREE = {r.name for r in recipes.RECIPES.values() if r.calibrated} | {recipes.MIXED}
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _SMALL = 1024  # the converter keeps weights of fewer elements in float32
 # What has a kernel for int8 weights and float activations; others keep their weights in float32.
 _DYNAMIC = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -60,15 +72,18 @@ def check_structure(
         )
     if quantize in ("float16", "dynamic"):
         _check_weights(contents, quantize)
-    if quantize == "int8":
+    recipe = recipes.RECIPES.get(quantize)
+    if recipe and recipe.calibrated:
         if contents.float_operators:
             raise ExportError(
-                f"int8: {', '.join(contents.float_operators)} would still compute in floating point; "
-                f'use quantize="dynamic" or replace that layer'
+                f"{quantize}: {', '.join(contents.float_operators)} would still compute in floating "
+                f'point; use quantize="dynamic" or replace that layer'
             )
         ends = {t.dtype for t in (*contents.inputs, *contents.outputs)}
-        if integer_io and ends != {"int8"}:
-            raise ExportError(f"integer_io: inputs and outputs are {sorted(ends)}, not int8")
+        if integer_io and ends != {recipe.activations}:
+            raise ExportError(
+                f"integer_io: inputs and outputs are {sorted(ends)}, not {recipe.activations}"
+            )
     return contents
 
 
@@ -78,6 +93,39 @@ def _check_weights(contents: flatbuffer.Contents, quantize: str) -> None:
             raise ExportError(
                 f"{quantize}: {operator} would still have {elements} float32 weights; use another "
                 f"quantize or replace that layer"
+            )
+
+
+def check_plan(plan: Sequence[plans.Planned], steps: Sequence[Step]) -> None:
+    """Rule 2 of the contract, operator by operator.
+
+    Args:
+        plan: for the operators of the file before it was quantized.
+        steps: of the file that came out.
+
+    Raises:
+        ExportError: an operator has other types than planned, or is gone.
+    """
+    found = [step for step in steps if step.operator not in _CONVERSIONS]
+    if [step.operator for step in found] != [planned.step.operator for planned in plan]:
+        raise ExportError("quantizing changed the operators; export with quantize=None instead")
+    for planned, step in zip(plan, found, strict=True):
+        name, operator = planned.recipe.name if planned.recipe else FLOAT32, step.operator
+        of = f' of layer "{planned.layer}"' if planned.layer else ""
+        if (
+            planned.step.kernel_type
+            and operator in plans.KERNELS
+            and step.kernel_type != planned.weights
+        ):
+            raise ExportError(
+                f"{name}: the weights of {operator}{of} are {step.kernel_type}, not "
+                f"{planned.weights}; use another recipe for that layer"
+            )
+        floats = [kind for kind in step.activations if kind.startswith("float")]
+        if planned.recipe and planned.recipe.calibrated and floats:
+            raise ExportError(
+                f"{name}: {operator}{of} would still compute in floating point; use a recipe with "
+                f"float activations or replace that layer"
             )
 
 
@@ -116,10 +164,10 @@ def check_parity(
 ) -> None:
     """Rule 4, the judging.
 
-    A limit that the caller gives is kept. Without one, int8 must agree on AGREEMENT of the classes,
-    if it is a classifier and the images are real: a common offset of the outputs hides any error of
-    theirs. And float32 must be within TOLERANCE, and lossy weights within theirs unless they agree
-    on AGREEMENT of the classes.
+    A limit that the caller gives is kept. Without one, integer activations must agree on AGREEMENT
+    of the classes, if it is a classifier and the images are real: a common offset of the outputs
+    hides any error of theirs. And float32 must be within TOLERANCE, and lossy weights within theirs
+    unless they agree on AGREEMENT of the classes.
 
     Raises:
         ExportError: the file computes something else than Keras.
@@ -130,13 +178,14 @@ def check_parity(
             "min_agreement is for classifiers, with one output (n, classes), and needs images: "
             "give check_with"
         )
-    if min_agreement is None and quantize == "int8" and agrees is not None:
+    if min_agreement is None and quantize in _MUST_AGREE and agrees is not None:
         min_agreement = AGREEMENT
     if min_agreement is not None and agrees < min_agreement:
-        remedy = {
-            "int8": '; calibrate on more images like those of the training, use quantize="dynamic", '
+        remedy = (
+            '; calibrate on more images like those of the training, use quantize="dynamic", '
             "or set min_agreement (0 for an untrained model)"
-        }.get(quantize, "")
+        )
+        remedy = remedy if quantize in _MUST_AGREE else ""
         raise ExportError(_apart(parity, f"wanted are {min_agreement:.1%}{remedy}"))
     if tolerance is not None and parity.relative_difference > tolerance:
         raise ExportError(_apart(parity, f"allowed is {tolerance:g}"))

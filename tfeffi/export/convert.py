@@ -5,6 +5,7 @@ its convolution, leaves no variables for the phone to initialize, and takes a qu
 that it needs for a traced function with the weights as constants.
 """
 
+import contextlib
 import copy
 import re
 import tempfile
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from tfeffi import derived, quiet
 from tfeffi.errors import BadInput
-from tfeffi.export import calibration
+from tfeffi.export import calibration, layers
 from tfeffi.export.contract import ExportError
 
 _LOW_PRECISION = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -116,15 +117,17 @@ def convert(
     quantize: str | None,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     integer_io: bool = False,
+    numbered: bool = False,
 ) -> bytes:
     """Converts a Keras model.
 
     Args:
         model: in float32, see `in_float32`.
         signature: see `specs`.
-        quantize: None, "float16", "dynamic" or "int8".
+        quantize: a recipe of the converter's own: None, "float16", "dynamic" or "int8".
         images: float32 calibration images, for "int8"; one array an input, if there are several.
         integer_io: int8 input and output, for "int8".
+        numbered: tensors are named by the numbers of their layers, see `layers`.
 
     Returns:
         The flatbuffer.
@@ -133,7 +136,8 @@ def convert(
         ExportError: an operator has no builtin counterpart (in the integer set, for "int8").
     """
     with tempfile.TemporaryDirectory() as folder:
-        with quiet.native_code():
+        names = layers.numbered(model) if numbered else contextlib.nullcontext()
+        with quiet.native_code(), names:
             _save(model, signature, folder)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         return _converted(converter, model, signature, quantize, images, integer_io)

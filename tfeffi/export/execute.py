@@ -4,13 +4,16 @@ It imports nothing but numpy and ai_edge_litert. `python execute.py REQUEST` wit
 
     model: path; inputs: {name or "": path of an .npy}; outputs: folder for one .npy an output;
     threads; batch: images at once, where the model's batch is dynamic;
-    divide_by: what whole-number images are divided by
+    divide_by: what whole-number images are divided by;
+    arena: whether to measure the arena too
 
-The last line of its standard output is JSON: {"outputs": [names]} or {"error": text}.
+The last line of its standard output is JSON: {"outputs": [names]}, with "arena_bytes" if that was
+asked for and could be measured, or {"error": text}.
 """
 
 import json
 import os
+import signal
 import sys
 
 import numpy as np
@@ -76,10 +79,62 @@ def real_rows(array, start, batch, divide_by):
     return np.pad(rows, [(0, batch - len(rows))] + [(0, 0)] * (rows.ndim - 1), "edge")
 
 
+def arena_bytes(path):
+    """What LiteRT's own kernels lay out in memory for one inference: activations and scratch space.
+
+    Those of XNNPACK manage their memory by themselves. Constants lie in the file, apart from the
+    tensors whose addresses are looked at here.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(path, num_threads=1, experimental_op_resolver_type=resolver)
+    constant = {d["index"] for d in interpreter.get_tensor_details() if is_there(interpreter, d)}
+    interpreter.allocate_tensors()
+    ranges = []
+    for detail in interpreter.get_tensor_details():
+        if detail["index"] not in constant and (array := is_there(interpreter, detail)):
+            start = array["data"][0]
+            ranges.append((start, start + array["bytes"]))
+    covered, end = 0, 0
+    for start, stop in sorted(ranges):
+        covered += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return covered
+
+
+def is_there(interpreter, detail):
+    """Where a tensor lies and how long it is; None if it has no memory."""
+    try:
+        array = interpreter.tensor(detail["index"])()
+    except (ValueError, RuntimeError):
+        return None
+    return {"data": array.__array_interface__["data"], "bytes": array.nbytes}
+
+
+def measured_apart(path):
+    """`arena_bytes` in a fork, which other kernels than the usual ones may abort; else None."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            os.write(writer, str(arena_bytes(path)).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        answer = file.read()
+    os.waitpid(child, 0)
+    return int(answer) if answer else None
+
+
 def run(request):
     """Runs the model over all rows of the inputs and saves the outputs."""
     from ai_edge_litert.interpreter import Interpreter
 
+    arena = measured_apart(request["model"]) if request.get("arena") else None
     interpreter = Interpreter(request["model"], num_threads=request["threads"])
     inputs, outputs = details(interpreter)
     arrays = {name or next(iter(inputs)): np.load(p, "r") for name, p in request["inputs"].items()}
@@ -103,7 +158,8 @@ def run(request):
             kept[name].append(real(interpreter.get_tensor(detail["index"]), detail))
     for number, parts in enumerate(kept.values()):
         np.save(os.path.join(request["outputs"], f"{number}.npy"), np.concatenate(parts)[:rows])
-    return {"outputs": list(kept)}
+    answer = {"outputs": list(kept)}
+    return answer if arena is None else {**answer, "arena_bytes": arena}
 
 
 if __name__ == "__main__":

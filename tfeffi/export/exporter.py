@@ -1,86 +1,30 @@
 """export(): a Keras model becomes a .tflite file that keeps the contract, or no file at all."""
 
-import dataclasses
 import os
 import pathlib
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
 
 from tfeffi import files
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput
 from tfeffi.export import calibration as calibrating
-from tfeffi.export import contract, convert, flatbuffer, litert
-from tfeffi.export.flatbuffer import Tensor
+from tfeffi.export import (
+    contract,
+    convert,
+    flatbuffer,
+    layers,
+    plan,
+    quantizer,
+    recipes,
+    samples,
+    steps,
+)  # fmt: skip
+from tfeffi.export.record import Exported
 from tfeffi.models import saved
-
-QUANTIZE = (None, "float16", "dynamic", "int8")
-_MOST_VALUES = 5_000_000  # of images compared with Keras: 200 of 32x32x3 and more, 33 of 224x224x3
-_MOST_CHECKED = 200
-_RANDOM_IMAGES = 16
-_KERAS_BATCH = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Exported:
-    """A .tflite file that has passed its checks.
-
-    Attributes:
-        path: the file.
-        quantize: None, "float16", "dynamic" or "int8".
-        bytes, zip_bytes: its size, and its size in a zip archive.
-        activation_bytes: the most activations alive at once, at batch 1; the arena's least size.
-        operators: how often each builtin operator occurs.
-        inputs, outputs: name, dtype, shape (None: dynamic), scale and zero point.
-        checked_images: how many images were compared with Keras.
-        max_difference: the largest absolute difference of an output from Keras's.
-        relative_difference: that over the largest absolute output.
-        top1_agreement: the fraction of images of which the class is that of Keras; None if the
-            model is no classifier or was compared on random values.
-        seconds: what conversion and checks took.
-    """
-
-    path: str
-    quantize: str | None
-    bytes: int
-    zip_bytes: int
-    activation_bytes: int
-    operators: dict[str, int]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    checked_images: int
-    max_difference: float
-    relative_difference: float
-    top1_agreement: float | None
-    seconds: float
-
-    def to_json(self) -> dict:
-        """The record as JSON; what was not measured is absent."""
-        record = {k: v for k, v in vars(self).items() if v is not None}
-        record["inputs"] = [tensor.to_json() for tensor in self.inputs]
-        record["outputs"] = [tensor.to_json() for tensor in self.outputs]
-        return record
-
-    def table(self) -> str:
-        """The record as lines for the console."""
-        same = "" if self.top1_agreement is None else f", same class {self.top1_agreement:.1%}"
-        ends = [
-            f"{t.dtype} {'x'.join(str(s or '?') for s in t.shape)}"
-            for t in (*self.inputs, *self.outputs)
-        ]
-        operators = ", ".join(f"{count} {name}" for name, count in self.operators.items())
-        return "\n".join(
-            (
-                f"{self.path}: {self.bytes:,} bytes, {self.zip_bytes:,} zipped",
-                f"  weights      {self.quantize or 'float32'}",
-                f"  tensors      {' -> '.join(ends)}",
-                f"  operators    {operators}",
-                f"  against Keras, {self.checked_images} images: largest difference "
-                f"{self.max_difference:.3g} ({self.relative_difference:.2g} of the largest output){same}",
-            )
-        )  # fmt: skip
 
 
 def export(
@@ -88,8 +32,10 @@ def export(
     path: str | os.PathLike,
     *,
     quantize: str | None = None,
+    recipe: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
     calibration=None,
     integer_io: bool = False,
+    reproducible: bool = False,
     batch_size: int | None = 1,
     input_shape: tuple[int, ...] | None = None,
     check_with=None,
@@ -107,21 +53,33 @@ def export(
     Args:
         model: with defined inputs (functional or Sequential), or the path of a .keras file.
         path: of the .tflite to write; must not exist.
-        quantize: None for float32 weights; "float16" weights, half the bytes; "dynamic", int8
-            weights, with activations quantized as they come; "int8", weights and activations, which
-            needs calibration.
-        calibration: TRAINING images for "int8": an array (n, h, w, c), a tf.data.Dataset of batches
-            (images or (images, labels)), or a `tfeffi.data.Images`. At most 1000 are used,
-            evenly spaced (of a dataset the first ones: shuffle it).
-        integer_io: "int8" only: input and output are int8 too, with scale and zero point.
+        quantize: a name of `recipes.RECIPES`; None for float32. Each name is one way, by one maker,
+            and a number in it is the bits of the weights. By TensorFlow's converter: "float16"
+            weights; "dynamic", int8 weights, with activations quantized as they come; "int8",
+            weights and activations. By litert-quantizer: "weights_int8" and "weights_int4", with
+            float32 arithmetic; "dynamic_int8", "dynamic_int4" and "dynamic_int4_blocks" (of 32
+            inputs of a dense layer); "static_int8", "static_int4" and "int16x8" (int8 weights and
+            int16 activations), with integer activations.
+        recipe: in place of that, layer by layer: {pattern: name}, or pairs of them. The first
+            regular expression that matches a layer's whole name counts; where none does, and for
+            "float32", the layer stays. Always by litert-quantizer, "int8" and "dynamic" included.
+        calibration: TRAINING images, for integer activations ("int8", "static_...", "int16x8"): an
+            array (n, h, w, c), a tf.data.Dataset of batches (images or (images, labels)), or a
+            `tfeffi.data.Images`. At most 1000 are used, evenly spaced (of a dataset the first ones:
+            shuffle it).
+        integer_io: then, input and output are integers too, with scale and zero point.
+        reproducible: the same network gives the same bytes, whatever its layers are called and
+            whatever process exports it: tensors are named by the number of their layer. (The same
+            .keras file gives the same bytes in any case.)
         batch_size: a static batch, or None for a dynamic one.
         input_shape: (h, w, c), where the model leaves its size open.
         check_with: images for the comparison with Keras, in the same forms (any split); default the
             calibration images, else random ones in `value_range`.
         tolerance: the largest difference allowed, as a fraction of the largest output. Default 1e-3
-            for float32; else 0.05 for float16 and 0.3 for the others, unless 90% of classes agree.
+            for float32; else 0.05 for float16, 0.5 for 4 bits and recipes by layer, and 0.3 for the
+            others, unless 90% of classes agree.
         min_agreement: the fraction of images on which the class must be that of Keras. Default 0.9
-            for int8; 0 turns that off, for an untrained model whose classes are near ties.
+            for integer activations; 0 turns that off, for an untrained model whose classes are near ties.
         value_range: the lowest and highest input the model expects; calibration outside it draws a
             warning. None turns that off.
 
@@ -135,56 +93,91 @@ def export(
     Example:
         made = tfeffi.export(model, "m.tflite", quantize="int8", calibration=train_images)
         made.bytes, made.top1_agreement
+        tfeffi.export(model, "mixed.tflite", recipe={"stem.*": "float32", ".*": "dynamic_int4"})
     """
     start = time.perf_counter()
     path = pathlib.Path(path)
-    _check_arguments(path, quantize, calibration, integer_io)
+    calibrated = _check_arguments(path, quantize, recipe, calibration, integer_io)
     _check_numbers(batch_size, tolerance, min_agreement)
     model = convert.in_float32(_loaded(model))
     _check_weights(model)
     signature = convert.specs(model, batch_size, input_shape)
     images = None
-    if quantize == "int8":
-        if len(signature) != 1:
-            raise BadInput(
-                f'int8 calibrates one input, this model has {len(signature)}; use "dynamic"'
-            )
-        shape = tuple(signature[0].shape[1:])
-        images = calibrating.images(
-            calibration, shape=shape, value_range=value_range, dtype=_dtype(signature[0])
-        )
-    samples = _samples(signature, images, check_with, value_range)
-    content = convert.convert(model, signature, quantize, images, integer_io)
+    if calibrated:
+        images = _calibration(calibration, calibrated, signature, value_range)
+    inputs = samples.of(signature, images, check_with, value_range)
+    content, planned = _converted(
+        model, signature, quantize, recipe, images, integer_io, reproducible
+    )
+    kind = recipes.MIXED if recipe is not None else quantize
     with tempfile.TemporaryDirectory() as folder:  # a failure leaves not even path's folder
         temporary = pathlib.Path(folder) / path.name
         temporary.write_bytes(content)
-        contents = contract.check_structure(temporary, quantize, integer_io)
-        parity = _parity(model, temporary, samples, images is not None or check_with is not None)
-        contract.check_parity(parity, quantize, tolerance, min_agreement)
+        contents = contract.check_structure(temporary, kind, integer_io)
+        if planned:
+            contract.check_plan(planned, steps.read(content))
+        real = images is not None or check_with is not None
+        parity, arena_bytes = samples.parity(model, temporary, inputs, real)
+        contract.check_parity(parity, kind, tolerance, min_agreement)
         sizes = len(content), flatbuffer.zip_bytes(temporary)
     with files.replacing(path) as temporary:
         temporary.write_bytes(content)
     return Exported(
-        path=str(path), quantize=quantize, bytes=sizes[0], zip_bytes=sizes[1],
-        activation_bytes=contents.activation_bytes, operators=contents.operators,
+        path=str(path), quantize=kind, recipe=recipes.spoken(recipe), bytes=sizes[0],
+        zip_bytes=sizes[1], activation_bytes=contents.activation_bytes, arena_bytes=arena_bytes,
+        operators=contents.operators, weight_types=contents.weight_types,
         inputs=contents.inputs, outputs=contents.outputs, checked_images=parity.images,
         max_difference=parity.max_difference, relative_difference=parity.relative_difference,
         top1_agreement=parity.top1_agreement, seconds=time.perf_counter() - start,
     )  # fmt: skip
 
 
-def _check_arguments(path: pathlib.Path, quantize, calibration, integer_io) -> None:
-    if quantize not in QUANTIZE:
+def _converted(
+    model, signature, quantize, recipe, images, integer_io, reproducible
+) -> tuple[bytes, list[plan.Planned]]:
+    """The file, and what was planned for each operator where litert-quantizer made it."""
+    whole, by_layer = recipes.named(quantize), recipes.by_layer(recipe)
+    if not by_layer and (whole is None or whole.by == recipes.CONVERTER):
+        content = convert.convert(model, signature, quantize, images, integer_io, reproducible)
+        return content, []
+    numbered = reproducible or bool(by_layer)
+    content = convert.convert(model, signature, None, numbered=numbered)
+    found = steps.read(content)
+    if by_layer:
+        paths, owners = [path for path, _ in layers.paths(model)], layers.owners(found, model)
+        if not reproducible:
+            content = layers.with_names(content, paths)
+            found = steps.read(content)
+        planned = plan.by_layer(found, owners, paths, by_layer)
+    else:
+        planned = plan.whole(found, whole)
+    if any(one.recipe for one in planned):
+        batch = signature[0].shape[0] or 1
+        content = quantizer.quantize(content, planned, images, batch, integer_io)
+    return content, planned
+
+
+def _calibration(calibration, quantize: str, signature, value_range):
+    """The calibration images, of one input."""
+    if len(signature) != 1:
         raise BadInput(
-            f'unknown quantize "{quantize}"; {near(quantize, [q for q in QUANTIZE if q])}'
+            f'{quantize} calibrates one input, this model has {len(signature)}; use "dynamic"'
         )
+    shape = tuple(signature[0].shape[1:])
+    return calibrating.images(
+        calibration, shape=shape, value_range=value_range, dtype=samples.dtype(signature[0])
+    )
+
+
+def _check_arguments(path: pathlib.Path, quantize, recipe, calibration, integer_io) -> str | None:
+    """The name of the recipe that is calibrated, if one is."""
+    calibrated = recipes.check(quantize, recipe, integer_io)
     if path.suffix != ".tflite":
         raise BadInput(f'output "{path}" must end in .tflite')
     files.refuse_existing(path)
-    if quantize == "int8" and calibration is None:
-        raise BadInput("int8 needs calibration images, taken from the training set")
-    if integer_io and quantize != "int8":
-        raise BadInput(f'integer_io needs quantize="int8", not {quantize or "float32"}')
+    if calibrated and calibration is None:
+        raise BadInput(f"{calibrated} needs calibration images, taken from the training set")
+    return calibrated
 
 
 def _check_numbers(batch_size, tolerance, min_agreement) -> None:
@@ -220,50 +213,3 @@ def _check_weights(model: keras.Model) -> None:
             raise BadInput(
                 f'weight "{weight.path}" is not finite (NaN or infinite); the training diverged'
             )
-
-
-def _samples(signature, images, check_with, value_range) -> list[np.ndarray]:
-    """The inputs on which the file is compared with Keras, one array an input."""
-    size = sum(int(np.prod(spec.shape[1:])) for spec in signature)
-    most = max(1, min(_MOST_CHECKED, _MOST_VALUES // max(size, 1)))
-    if check_with is not None and len(signature) == 1:
-        found = calibrating.images(
-            check_with, shape=tuple(signature[0].shape[1:]), value_range=None, any_split=True,
-            dtype=_dtype(signature[0]), what="check_with",
-        )  # fmt: skip
-        return [found[calibrating.spread(len(found), most)]]
-    if images is not None:
-        return [images[calibrating.spread(len(images), most)]]
-    random, count = np.random.default_rng(0), min(most, _RANDOM_IMAGES)
-    return [
-        _random(random, (count, *spec.shape[1:]), _dtype(spec), value_range or (0.0, 1.0))
-        for spec in signature
-    ]
-
-
-def _dtype(spec) -> np.dtype:
-    return np.dtype(spec.dtype.as_numpy_dtype)
-
-
-def _random(random, shape, dtype: np.dtype, value_range) -> np.ndarray:
-    """Random inputs: bytes (pixels) of their whole range, all else within `value_range`."""
-    if dtype.kind in "iu":  # wider integers are indices or lengths, of which few are valid
-        limits = np.iinfo(dtype)
-        low, high = (limits.min, limits.max) if dtype.itemsize == 1 else map(int, value_range)
-        return random.integers(low, high, shape, dtype, endpoint=True)
-    if dtype.kind == "b":
-        return random.integers(0, 1, shape, endpoint=True).astype(dtype)
-    return random.uniform(*value_range, shape).astype(dtype)
-
-
-def _parity(model, path: pathlib.Path, samples: list[np.ndarray], real: bool) -> contract.Parity:
-    """Compares file and model; classes only count on real images, noise has none."""
-    batches = []
-    for start in range(0, len(samples[0]), _KERAS_BATCH):
-        rows = [sample[start : start + _KERAS_BATCH] for sample in samples]
-        packed = rows[0] if len(rows) == 1 else keras.tree.pack_sequence_as(model.input, rows)
-        batches.append([np.asarray(o) for o in keras.tree.flatten(model(packed, training=False))])
-    reference = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
-    got = litert.run(path, {f"input_{i}": sample for i, sample in enumerate(samples)})
-    parity = contract.compare(reference, [got[f"output_{i}"] for i in range(len(reference))])
-    return parity if real else dataclasses.replace(parity, top1_agreement=None)

@@ -52,6 +52,15 @@ def run(
     Example:
         logits = next(iter(run("m.tflite", images.astype("float32") / 255).values()))
     """
+    return run_measured(
+        path, inputs, threads=threads, batch_size=batch_size, divide_by=divide_by, timeout=timeout
+    )[0]
+
+
+def run_measured(
+    path, inputs, *, threads=None, batch_size=64, divide_by=None, timeout=900.0, arena=False
+) -> tuple[dict[str, np.ndarray], int | None]:
+    """As `run`, and with `arena` also the bytes of its arena, None where they cannot be measured."""
     flatbuffer.read(path)
     if not isinstance(inputs, Mapping):
         inputs = {"": inputs}
@@ -61,10 +70,14 @@ def run(
             np.save(file, inputs[name])
         request = {
             "model": os.path.abspath(path), "inputs": files, "outputs": folder, "batch": batch_size,
-            "threads": threads or os.cpu_count() or 1, "divide_by": divide_by,
+            "threads": threads or os.cpu_count() or 1, "divide_by": divide_by, "arena": arena,
         }  # fmt: skip
-        names = call(_EXECUTE, request, path, timeout)["outputs"]
-        return {name: np.load(os.path.join(folder, f"{i}.npy")) for i, name in enumerate(names)}
+        answer = call(_EXECUTE, request, path, timeout)
+        outputs = {
+            name: np.load(os.path.join(folder, f"{i}.npy"))
+            for i, name in enumerate(answer["outputs"])
+        }
+        return outputs, answer.get("arena_bytes")
 
 
 def call(script: pathlib.Path, request: dict, model: str | os.PathLike, timeout: float) -> dict:

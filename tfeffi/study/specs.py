@@ -10,7 +10,8 @@ from typing import Any
 from tfeffi.compress import by_name
 from tfeffi.compress.budget import ARGUMENTS, Budget
 from tfeffi.errors import BadInput, near
-from tfeffi.export.exporter import QUANTIZE, export
+from tfeffi.export import recipes
+from tfeffi.export.exporter import export
 from tfeffi.train.settings import Settings
 
 BASELINE = "baseline"
@@ -128,12 +129,10 @@ def _check_export(where: str, spec: Any) -> None:
     for key in _mapping(where, spec):
         if key not in known:
             raise BadInput(f'{where}: unknown key "{key}"; {near(str(key), known)}')
-    quantize = spec.get("quantize")
-    if quantize not in QUANTIZE:
-        hint = near(str(quantize), [q for q in QUANTIZE if q])
-        raise BadInput(f'{where}: unknown quantize "{quantize}"; {hint}')
-    if spec.get("integer_io") and quantize != "int8":
-        raise BadInput(f'{where}: integer_io needs quantize="int8", not {quantize or "float32"}')
+    try:
+        recipes.check(spec.get("quantize"), spec.get("recipe"), spec.get("integer_io", False))
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
 
 
 def _settings(where: str, values: Mapping[str, Any]) -> None:

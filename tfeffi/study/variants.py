@@ -27,7 +27,7 @@ from tfeffi.analysis.cost import cost
 from tfeffi.compress import by_name
 from tfeffi.compress.budget import Budget
 from tfeffi.errors import BadInput
-from tfeffi.export import export
+from tfeffi.export import export, recipes
 from tfeffi.study import latencies, specs
 from tfeffi.study.results import Result, ResultError
 from tfeffi.study.specs import BASELINE, KEYS
@@ -195,7 +195,7 @@ class _Study:
         """Exports, measures accuracies and sizes; the variant's record."""
         path, model = folder / "model.tflite", models.load(keras_file)
         arguments = dict(spec.get("export", {}))
-        if arguments.get("quantize") == "int8":
+        if recipes.check(arguments.get("quantize"), arguments.get("recipe")):
             arguments["calibration"] = self.splits.train.take(CALIBRATION_IMAGES)
         path.unlink(missing_ok=True)  # of a run that was killed before its record
         made, counted = export(model, path, **arguments), cost(model)
