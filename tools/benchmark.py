@@ -4,11 +4,15 @@
     tfeffi-benchmark --model=a.tflite,b.tflite --threads=2 --output=latency.json
     tfeffi-benchmark --model=a.tflite,b.tflite --device=adb --benchmark_binary=./benchmark_model
     tfeffi-benchmark --model=a.tflite,b.tflite --device=host,ssh:pi@raspberrypi
+    tfeffi-benchmark --model=a.tflite --profile --keras_model=a.keras --figure=roofline.png
 
 Prints a table, and writes the same as JSON. Several files are measured interleaved, A B A B, each
 time in a new process; ratios are to the first file on the same device. On a device everything is
 brought there, run, and removed again, with its Python and ai-edge-litert, or with Google's native
 benchmark_model, which its users download.
+
+With --profile: the time of each operator on this machine, its Keras layer, how far it is from what
+the machine can do, and what to do about the worst.
 """
 
 from absl import flags
@@ -52,6 +56,13 @@ _EXTERNAL_DELEGATE = flags.DEFINE_string(
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape", None, "such as 1x224x224x3, for each input of a model that leaves it open"
 )
+_PROFILE = flags.DEFINE_bool("profile", False, "say why it is slow, operator by operator, in place")
+_KERAS_MODEL = flags.DEFINE_string(
+    "keras_model",
+    None,
+    "with --profile: the .keras file that it was made from, for names of layers",
+)
+_FIGURE = flags.DEFINE_string("figure", None, "with --profile: a picture of the roofline to draw")
 
 
 def _shapes():
@@ -76,12 +87,40 @@ def _engine():
     )  # fmt: skip
 
 
+def _profile():
+    """Why one file is slow."""
+    from tfeffi import bench, files
+    from tfeffi.errors import BadInput
+
+    if len(_MODEL.value) > 1 or _DEVICE.value != ["host"]:
+        raise BadInput("--profile takes one --model at a time, on this machine (--device=host)")
+    if _KERAS_MODEL.value:
+        app.import_tensorflow()
+    found = bench.profile(
+        _MODEL.value[0], _KERAS_MODEL.value, _THREADS.value, warmup_runs=_WARMUP_RUNS.value,
+        min_runs=_MIN_RUNS.value, min_seconds=_MIN_SECONDS.value, input_shapes=_shapes(),
+        timeout=_TIMEOUT.value,
+    )  # fmt: skip
+    print(found.table())
+    if _OUTPUT.value:
+        files.write_json(_OUTPUT.value, found.to_json())
+    if _FIGURE.value:
+        from tfeffi.study import roofline_picture
+
+        roofline_picture.draw(found.to_json(), _FIGURE.value)
+
+
 def main(_):
     """Measures, prints, writes."""
     from tfeffi import bench, files
+    from tfeffi.errors import BadInput
 
     if _OUTPUT.value:
         files.refuse_existing(_OUTPUT.value)
+    if _PROFILE.value:
+        return _profile()
+    if _KERAS_MODEL.value or _FIGURE.value:
+        raise BadInput("--keras_model and --figure need --profile")
     several = len(_MODEL.value) > 1
     latencies = bench.compare(
         _MODEL.value,

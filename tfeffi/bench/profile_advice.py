@@ -3,12 +3,14 @@
 A rule looks at one row and at all rows of its profile, and gives a line or None.
 """
 
+import math
 from collections.abc import Sequence
 
 MULTIPLE = 8  # of channels, as pruning keeps them
 TINY_MS = 0.005  # below it, starting a kernel is a good part of its time
 LARGE_FIRST = 0.15  # share of all time from which on a first layer is worth a thought
 NEAR = 0.5  # of the limit: from here on only less work helps
+MANY = 1000  # positions of an image: with fewer channels at so many, the image is the trouble
 MOST_LINES = 2
 
 
@@ -143,11 +145,16 @@ def _otherwise(row) -> str:
         return "small against what it moves: little to gain"
     of = row.operator
     channels = f"{of.input_shapes[0][-1]} channels into {of.output_shape[-1]}"
-    also = "" if row.dtype == "int8" else "; int8 is faster"
-    return (
-        f"{channels} at {'x'.join(map(str, of.output_shape[1:-1])) or 'one position'} do not fill the "
-        f"processor: fewer layers of more channels there{also}"
+    size = "x".join(map(str, of.output_shape[1:-1])) or "one position"
+    remedy = (
+        "a stride before it" if _positions(of) >= MANY else "fewer layers of more channels there"
     )
+    also = "" if row.dtype == "int8" else "; int8 is faster"
+    return f"{channels} at {size} do not fill the processor: {remedy}{also}"
+
+
+def _positions(of) -> int:
+    return math.prod(of.output_shape[1:-1])
 
 
 def _follows(row, rows) -> bool:

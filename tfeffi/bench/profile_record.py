@@ -131,7 +131,7 @@ class Profile:
     def to_json(self) -> dict:
         """All of it as JSON."""
         return {
-            "model": self.model, "threads": self.threads, "ms": self.ms, "runs": self.runs,
+            "kind": "tfeffi-profile", "model": self.model, "threads": self.threads, "ms": self.ms, "runs": self.runs,
             "engine": self.engine, "cpu": self.cpu, "machine": self.machine.to_json(),
             "rows": [row.to_json() for row in self.rows],
             "folded": [{"operator": kind, "layers": list(layers)} for kind, layers in self.folded],
