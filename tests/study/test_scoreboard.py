@@ -1,0 +1,105 @@
+"""The scoreboard as an experiment: rows of exported files, networks made from others, cells kept."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from tfeffi import bench, data, files
+from tfeffi.errors import BadInput
+from tfeffi.study import experiments
+from tfeffi.study.experiments import Cells, scoreboard
+from tfeffi.train import Settings
+
+CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "mlperf_tiny.py"
+LOOSE = {"min_agreement": 0.0, "tolerance": 10.0}  # next to nothing is learned
+EXPORTS = {"int8": {"quantize": "int8", "integer_io": True, **LOOSE}}
+
+
+def config(folder):
+    return {
+        "name": "tiny",
+        "experiment": "scoreboard",
+        "data": {"name": "fashion_mini", "train": "train[:256]", "test": "test[:100]"},
+        "train": {"epochs": 1, "batch_size": 64, "learning_rate": 0.05},
+        "exports": EXPORTS,
+        "networks": {
+            "reference": {
+                "model": {"name": "resnet_short", "widths": (8, 16), "repeats": (0, 1)},
+                "seeds": (0, 1, 2),
+                "exports": {**EXPORTS, "float32": {}},
+                "keep": {"int8": str(folder / "kept.tflite")},
+            },
+            "pruned": {
+                "base": "reference", "seeds": (0,), "train": {"epochs": 2},
+                "compress": {"method": "prune", "importance": "l2", "budget": {"macs": 0.5}},
+            },
+        },
+        "clock": {"rounds": 2, "min_runs": 4, "min_seconds": 0.0, "warmup_runs": 1},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scoreboard")
+    return folder, experiments.run(config(folder), folder / "work", verbose=False)
+
+
+def test_a_row_for_each_file_held_against_the_first(made):
+    rows = made[1].rows
+    names = ["reference, int8", "reference, float32", "pruned, int8"]
+    assert [row["name"] for row in rows] == names
+    assert [row["n"] for row in rows] == [3, 3, 1] and "accuracy_std" not in rows[2]
+    assert all(row["ratio_to"] == names[0] and row["p50_ms"] > 0 for row in rows)
+    assert rows[0]["bytes"] < rows[1]["bytes"] and rows[2]["bytes"] < rows[0]["bytes"]
+    assert rows[2]["macs"] <= 0.5 * rows[0]["macs"]
+
+
+def test_what_a_base_cost_counts(made):
+    first, _, pruned = made[1].rows
+    assert pruned["train_macs_mean"] > first["train_macs_mean"] and pruned["epochs"] == 2
+
+
+def test_the_kept_file_is_that_of_the_median_seed(made):
+    folder, result = made
+    row = result.rows[0]
+    assert row["file"] == str(folder / "kept.tflite") and row["sha256"] == files.sha256(row["file"])
+    accuracy = bench.evaluate(row["file"], data.load("fashion_mini", "test[:100]"))
+    assert accuracy == sorted(row["accuracies"])[1] and row["bytes"] == len(
+        (folder / "kept.tflite").read_bytes()
+    )
+
+
+def test_nothing_is_done_twice(made):
+    folder, result = made
+    before = {path: path.stat().st_mtime_ns for path in (folder / "work").rglob("*.json")}
+    again = list(scoreboard.measure(config(folder), Cells(folder / "work", verbose=False)))
+    assert [row["p50_ms"] for row in again] == [row["p50_ms"] for row in result.rows]
+    for path in (folder / "work" / "cells").glob("*.json"):
+        assert path.stat().st_mtime_ns == before[path]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"modle": {}, "seeds": (0,)}, 'unknown key "modle"; did you mean "model"'),
+        ({"seeds": (0,)}, 'needs a "model" or a "base"'),
+        ({"base": "refrence", "seeds": (0,)}, 'no base "refrence" before it'),
+        ({"base": "reference", "seeds": (0, 7)}, "has not all of its seeds"),
+        ({"base": "reference", "seeds": (0,), "train": {"epochs": 0}}, "epochs=0"),
+    ],
+)
+def test_what_cannot_be_made_is_said_first(tmp_path, network, message):
+    wrong = config(tmp_path)
+    wrong["networks"]["wrong"] = network
+    with pytest.raises(BadInput, match=message):
+        list(scoreboard.measure(wrong, Cells(tmp_path, verbose=False)))
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_committed_config_can_be_made():
+    spec = importlib.util.spec_from_file_location("mlperf_tiny", CONFIG)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    plans = scoreboard.plan(module.get_config().to_dict())
+    assert all(Settings.from_mapping(one["train"]) for one in plans.values())

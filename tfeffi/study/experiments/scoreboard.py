@@ -1,0 +1,200 @@
+"""Networks against a reference: trained over seeds, exported, scored as files, timed side by side.
+
+    networks.NAME
+        seeds      of its trainings
+        model      {"name", ...}; or base: another network, whose models of the same seeds it starts from
+        compress   {"method", ...}, of what base gave
+        train      what differs from config.train
+        methods    of the training, in place of config.methods
+        exports    {NAME: arguments of tfeffi.export}, a row each; default config.exports
+        keep       {NAME of an export: path}: where the file of the median seed is put
+
+The first network's first export is what the others are held against. Accuracies are of the exported
+files on all test images; nothing is stopped or chosen by them but the median.
+"""
+
+import functools
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tfeffi import analysis, bench, files, methods, models, train
+from tfeffi.compress import by_name
+from tfeffi.compress.budget import Budget
+from tfeffi.errors import BadInput, near
+from tfeffi.export import export
+from tfeffi.study import latencies
+from tfeffi.study.experiments.cells import Cells, spread
+from tfeffi.train import experiment
+
+KEYS = ("seeds", "model", "base", "compress", "train", "methods", "exports", "keep")
+CALIBRATION_IMAGES = 500
+DATA_IMAGES = 2000  # for activation-based methods
+OF_FILE = (
+    "bytes",
+    "zip_bytes",
+    "activation_bytes",
+)  # of the file that is timed; seeds differ a little
+
+
+def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
+    """A row for each export of each network.
+
+    Args:
+        config: `data`, `train`, `methods`, `networks`, `exports`, and `clock`, the arguments of
+            `bench.compare`; without it nothing is timed.
+        cells: where trainings, files and times are kept.
+
+    Raises:
+        BadInput: a network that cannot be made; said before the first training.
+    """
+    plans = plan(config)
+    rows = []
+    for name, spec in plans.items():
+        for label, arguments in spec["exports"].items():
+            scored = [_scored(cells, plans, name, label, arguments, s) for s in spec["seeds"]]
+            rows.append(_row(name, label, spec, scored, cells))
+    for row, (name, label) in zip(
+        latencies.timed(cells, rows, config.get("clock")), _pairs(plans), strict=True
+    ):
+        if target := plans[name].get("keep", {}).get(label):
+            source = cells.workdir / row["kept"]
+            with files.replacing(pathlib.Path(target)) as temporary:
+                shutil.copyfile(source, temporary)
+        yield row | ({"file": target, "sha256": files.sha256(target)} if target else {})
+
+
+def plan(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each network is made of, complete.
+
+    Raises:
+        BadInput: an unknown key, a base that does not come before, or a network without a model.
+    """
+    plans: dict[str, dict[str, Any]] = {}
+    for name, given in config["networks"].items():
+        for key in given:
+            if key not in KEYS:
+                raise BadInput(f'network "{name}": unknown key "{key}"; {near(key, KEYS)}')
+        if ("model" in given) == ("base" in given):
+            raise BadInput(f'network "{name}" needs a "model" or a "base", one of them')
+        if "base" in given and given["base"] not in plans:
+            raise BadInput(
+                f'network "{name}": no base "{given["base"]}" before it; {near(given["base"], plans)}'
+            )
+        base = plans.get(given.get("base"))
+        if base and not set(given["seeds"]) <= set(base["seeds"]):
+            raise BadInput(f'network "{name}": its base "{given["base"]}" has not all of its seeds')
+        plans[name] = {
+            **given, "data": dict(config["data"]),
+            "train": {**config["train"], **given.get("train", {})},
+            "methods": [dict(m) for m in given.get("methods", config.get("methods", ()))],
+            "exports": dict(given.get("exports", config["exports"])),
+        }  # fmt: skip
+        train.Settings.from_mapping(plans[name]["train"])
+    return plans
+
+
+def _pairs(plans: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """(network, export) in the order of the rows."""
+    return ((name, label) for name, spec in plans.items() for label in spec["exports"])
+
+
+def _row(name, label, spec, scored, cells: Cells) -> dict[str, Any]:
+    """The seeds of one export as a row; its file is that of the median seed."""
+    order = sorted(range(len(scored)), key=lambda i: scored[i]["accuracy"])
+    middle = scored[order[(len(order) - 1) // 2]]
+    seeds = [{k: v for k, v in one.items() if k not in (*OF_FILE, "kept")} for one in scored]
+    row = {
+        "name": f"{name}, {label}", "network": name, "export": label,
+        "dataset": f"{spec['data']['name']} {spec['data']['test']}",
+        **spread(seeds), "accuracies": [one["accuracy"] for one in scored],
+        **{key: middle[key] for key in OF_FILE}, "kept": middle["kept"],
+        "file": cells.workdir / middle["kept"], "epochs": spec["train"]["epochs"],
+    }  # fmt: skip
+    for key in ("params", "macs"):  # the median seed's, where seeds are pruned alike but not equal
+        row[key] = middle[key]
+        row.pop(f"{key}_mean"), row.pop(f"{key}_std", None)
+    return row
+
+
+def _recipe(plans: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """All that a network's trained model depends on but its seed, its bases' recipes included."""
+    spec = plans[name]
+    recipe = {key: spec[key] for key in ("data", "train", "methods")}
+    recipe |= {key: spec[key] for key in ("model", "compress") if key in spec}
+    return recipe | ({"base": _recipe(plans, spec["base"])} if "base" in spec else {})
+
+
+def _scored(cells: Cells, plans, name, label, arguments, seed) -> dict[str, Any]:
+    """The accuracy, sizes and costs of one file."""
+    recipe, trained = _recipe(plans, name), _trained(cells, plans, name, seed)
+    made = functools.partial(_export, cells, trained["folder"], f"{name} {label} {seed}")
+    found = cells.once(
+        f"{name} {label} seed {seed}", made, recipe=recipe, seed=seed, arguments=arguments
+    )
+    return {**{k: v for k, v in trained.items() if k != "folder"}, **found}
+
+
+def _trained(cells: Cells, plans, name, seed) -> dict[str, Any]:
+    recipe, base = _recipe(plans, name), plans[name].get("base")
+    before = _trained(cells, plans, base, seed) if base else None
+    run = functools.partial(_train, cells, before and before["folder"], _folder(name, seed))
+    found = cells.once(f"{name} seed {seed}", run, recipe=recipe, seed=seed)
+    for key in ("train_seconds", "train_macs"):
+        found[key] += before[key] if before else 0
+    return found
+
+
+def _folder(name: str, seed: int) -> str:
+    return f"trained/{name}_{seed}".replace(" ", "_").replace(",", "")
+
+
+def _train(cells: Cells, base: str | None, folder: str, recipe, seed) -> dict[str, Any]:
+    import keras
+
+    splits = experiment.load_splits(recipe["data"])
+    keras.utils.set_random_seed(seed)
+    settings = train.Settings.from_mapping({**recipe["train"], "seed": seed})
+    held = ()
+    if base is None:
+        model = experiment.build_model(recipe["model"], splits.train)
+    else:
+        model = models.load(cells.workdir / base / "model.keras")
+    if "compress" in recipe:
+        model, held = _compressed(model, dict(recipe["compress"]), splits.train)
+    chosen = [methods.build(**values) for values in recipe["methods"]]
+    made = train.fit(
+        model, splits.train, settings=settings, methods=[*held, *chosen],
+        workdir=cells.workdir / folder, verbose=False,
+    )  # fmt: skip
+    counted = analysis.cost(made.model)
+    return {
+        "folder": folder, "keras_accuracy": train.evaluate(made.model, splits.test)["accuracy"],
+        "train_accuracy": made.history[-1]["accuracy"], "train_seconds": made.train_seconds,
+        "train_macs": made.train_macs, "params": counted.params, "macs": counted.macs,
+    }  # fmt: skip
+
+
+def _compressed(model, arguments, images):
+    if "budget" in arguments:
+        arguments["budget"] = Budget(**arguments["budget"])
+    if "data" in by_name.takes(arguments["method"]):
+        arguments["data"] = images.take(DATA_IMAGES)
+    return by_name.compress(model, **arguments)[0], by_name.holding(arguments["method"])
+
+
+def _export(cells: Cells, folder: str, name: str, recipe, seed, arguments) -> dict[str, Any]:
+    splits = experiment.load_splits(recipe["data"])
+    path = pathlib.Path("files") / f"{name}.tflite".replace(" ", "_").replace(",", "")
+    target = cells.workdir / path
+    target.unlink(missing_ok=True)  # of a run that was killed before its cell was written
+    images = splits.train.take(CALIBRATION_IMAGES)
+    more = (
+        {"calibration": images} if arguments.get("quantize") == "int8" else {"check_with": images}
+    )
+    made = export(models.load(cells.workdir / folder / "model.keras"), target, **arguments, **more)
+    return {
+        "accuracy": bench.evaluate(target, splits.test), "kept": str(path),
+        "bytes": made.bytes, "zip_bytes": made.zip_bytes, "activation_bytes": made.activation_bytes,
+    }  # fmt: skip
