@@ -40,9 +40,9 @@ MODELS = {
 def candidates(model, shares, folder: pathlib.Path):
     """Exports the network and its pruned forms; yields what is known of each file."""
     from tfeffi import Budget, cost, prune
-    from tfeffi.compress import meters
+    from tfeffi.bench import one_layer
 
-    yield {"name": "whole", "path": _written(folder, "whole", meters.exported(model))}
+    yield {"name": "whole", "path": _written(folder, "whole", one_layer.exported(model))}
     before = cost(model)
     for share in shares:
         for budget in (Budget(latency=share), Budget(macs=share)):
@@ -52,7 +52,7 @@ def candidates(model, shares, folder: pathlib.Path):
             chosen = {"chosen_ratio": report.measured["ratio"]} if report.measured else {}
             yield {
                 "name": name,
-                "path": _written(folder, name, meters.exported(small)),
+                "path": _written(folder, name, one_layer.exported(small)),
                 "target": share,
                 "macs": report.after.macs,
                 "macs_ratio": report.after.macs / before.macs,

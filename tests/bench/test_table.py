@@ -1,4 +1,4 @@
-"""The table of single layers: what it adds up to, what it keeps, what it measures again."""
+"""The table of operators: what it adds up to, what it keeps, what it measures again."""
 
 import json
 
@@ -6,6 +6,7 @@ import keras
 import pytest
 from keras import layers
 
+import tfeffi
 from tests.compress.abacus import count, net
 from tfeffi import cost
 from tfeffi.bench import LatencyTable
@@ -59,19 +60,22 @@ def test_what_is_in_the_cache_is_not_measured_again(abacus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"identity": 1, "layers": {}}', '{"layers": {"x": {"ms": "fast"}}}']
+    "damage",
+    ["", "{", "[]", '{"identity": 1, "layers": {}}', '{"operators": {"x": {"ms": "fast"}}}'],
 )
 def test_a_damaged_cache_is_told_and_measured_again(abacus, tmp_path, damage):
     layer = layers.Conv2D(8, 3)
     table = LatencyTable(abacus, cache=tmp_path)
     expected = table.layer_ms(layer, (6, 6, 4))
     table.path.write_text(damage)
-    with pytest.warns(UserWarning, match="is damaged; its layers are measured again") as caught:
+    with pytest.warns(UserWarning, match="is damaged; its operators are measured again") as caught:
         again = LatencyTable(abacus, cache=tmp_path)
     assert len(caught) == 1 and "\n" not in str(caught[0].message)
     assert again.layer_ms(layer, (6, 6, 4)) == expected and again.measured == 1
     content = json.loads(again.path.read_text())
     assert content["identity"]["engine"] == "abacus 1" and len(content["layers"]) == 1
+    (operator,) = content["operators"]
+    assert " B: CONV_2D(float32 1x6x6x4, float32 8x3x3x4*) -> " in operator
 
 
 def test_two_tables_at_once_keep_what_both_measured(abacus, tmp_path):
@@ -105,14 +109,82 @@ def test_a_layer_that_cannot_be_exported_alone_is_named(abacus):
     assert list(table.unmeasured) == ["Conv2D on (4, 4, 3)"]
 
 
-def test_what_is_no_table(abacus):
+def test_a_prediction_is_the_sum_of_its_operators_and_one_start(abacus, tmp_path):
+    model = net()
+    table = LatencyTable(abacus.replace("macs:", "starting:"))
+    found = table.predict(model)
+    assert found.fixed_ms == pytest.approx(0.5)
+    assert found.ms == pytest.approx(0.5 + sum(row.ms for row in found.rows))
+    assert found.ms == pytest.approx(table.model_ms(model))
+    assert found.ms == pytest.approx(0.5 + table.of(model).ms)
+    kinds = [row.kind for row in found.rows]
+    assert kinds == [
+        "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD", "CONV_2D", "RESHAPE", "FULLY_CONNECTED",
+    ]  # fmt: skip
+    lines = found.table().splitlines()
+    assert lines[1].split()[0] == "starting" or lines[1].split()[:2] == ["CONV_2D", "3"]
+    assert lines[-1].endswith(f"together {found.ms:.4f} ms")
+    path = tmp_path / "m.tflite"
+    tfeffi.export(model, path)
+    before = table.measured
+    assert table.predict(path).rows == found.rows and table.measured == before
+
+
+def test_a_deeper_model_takes_proportionally_more(abacus):
+    def deep(blocks):
+        x = inputs = keras.Input((8, 8, 8))
+        for _ in range(blocks):
+            x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+        return keras.Model(inputs, x)
+
+    table = LatencyTable(abacus)
+    one = table.predict(deep(1)).ms
+    assert [table.predict(deep(n)).ms / one for n in (2, 5, 9)] == pytest.approx([2, 5, 9])
+    assert table.measured == 1
+
+
+def test_int8_has_entries_of_its_own(abacus, tmp_path):
+    model = net()
+    whole, small = (
+        LatencyTable(abacus, quantize=quantize, cache=tmp_path) for quantize in (None, "int8")
+    )
+    for table in (whole, small):
+        found = table.predict(model)
+        assert found.ms == pytest.approx(table.of(model).ms) == pytest.approx(table.model_ms(model))
+        assert len(found.rows) == 7 == table.measured
+    assert {row.operator.split("(")[1].split()[0] for row in found.rows} == {"int8"}
+    assert whole.path == small.path
+    again = LatencyTable(abacus, quantize="int8", cache=tmp_path)
+    assert again.predict(model).rows == found.rows and again.of(model).ms and again.measured == 0
+
+
+def test_the_memory_around_an_operator_is_part_of_its_entry(abacus):
+    table = LatencyTable(abacus)
+    layer, shape = layers.Conv2D(8, 3), (6, 6, 4)
+    alone = table.layer_ms(layer, shape)
+    assert table.layer_ms(layer, shape, memory=1 << 22) == pytest.approx(alone)
+    assert table.measured == 2
+    table.layer_ms(layer, shape, memory=(1 << 22) + 1000)
+    assert table.measured == 2
+
+
+def test_what_is_no_table(abacus, tmp_path):
     with pytest.raises(BadInput, match='unknown device "moon"'):
         LatencyTable("moon")
     with pytest.raises(BadInput, match="threads 0 must be at least 1"):
         LatencyTable(abacus, threads=0)
+    with pytest.raises(BadInput, match=r'unknown quantize "int4"; .*int8'):
+        LatencyTable(abacus, quantize="int4")
     open_model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(8, 3)])
     with pytest.raises(BadInput, match=r"leaves the shape .* open"):
         LatencyTable(abacus).of(open_model)
+    with pytest.raises(BadInput, match=r"the open shape \(None, None, 3\); give input_shape"):
+        LatencyTable(abacus).predict(open_model)
+    with pytest.raises(BadInput, match="there is no model file"):
+        LatencyTable(abacus).predict(tmp_path / "none.tflite")
+    (tmp_path / "text.tflite").write_text("This is not a model.")
+    with pytest.raises(BadInput, match=r"is not a \.tflite file"):
+        LatencyTable(abacus).predict(tmp_path / "text.tflite")
 
 
 def test_on_this_machine(tmp_path):
@@ -122,3 +194,6 @@ def test_on_this_machine(tmp_path):
     assert [row.kind for row in found.rows] == ["InputLayer", "Conv2D", "Flatten"]
     assert 0 < found.ms < 1000 and table.overhead_ms > 0
     assert table.identity["engine"].startswith("LiteRT ") and table.path.parent == tmp_path
+    whole = LatencyTable(cache=tmp_path, quantize="int8", min_runs=5, min_seconds=0.0)
+    guess = whole.predict(model)
+    assert [row.kind for row in guess.rows] == ["CONV_2D", "RESHAPE"] and 0 < guess.ms < 1000

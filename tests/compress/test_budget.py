@@ -50,6 +50,16 @@ def test_numpy_numbers_become_json():
         assert json.dumps(Budget(macs=value).to_json()) == f'{{"macs": {value.item()}}}'
 
 
+def test_what_is_exported_is_told_where_it_is_not_float32():
+    assert Budget(bytes=9_000).to_json() == {"bytes": 9_000}
+    assert Budget(bytes=9_000, quantize="int8").to_json() == {"bytes": 9_000, "quantize": "int8"}
+    small = Budget(latency_ms=0.05, quantize="int8")
+    assert small.to_json() == {
+        "latency_ms": 0.05, "device": "host", "threads": 1, "quantize": "int8",
+    }  # fmt: skip
+    assert Budget(**small.to_json()) == small
+
+
 def test_an_absolute_budget_needs_no_original():
     assert Budget(params=99).allows(SimpleNamespace(params=99))
     assert not Budget(params=99).allows(BEFORE)
@@ -112,6 +122,8 @@ def test_methods_count_the_model_they_built(method):
         {"macs": 0.5, "device": "adb"},
         {"params": 0.5, "threads": 2},
         {"macs": "0.5"},
+        {"macs": 0.5, "quantize": "int8"},
+        {"latency_ms": 0.05, "quantize": "int4"},
     ],
 )
 def test_what_is_no_budget(bad):

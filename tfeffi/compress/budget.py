@@ -14,7 +14,8 @@ from tfeffi.errors import BadInput
 COUNTED = ("macs", "params")
 SHIPPED = ("bytes", "latency", "latency_ms")
 KINDS = (*COUNTED, *SHIPPED)
-_WHERE = ("device", "threads")
+_WHERE = {"device": "host", "threads": 1, "quantize": None}  # with their defaults
+_QUANTIZE = (None, "int8")
 ARGUMENTS = (*KINDS, *_WHERE)
 _FIELD = {"bytes": "file_bytes", "latency": "latency_ms"}  # what a cost calls it
 
@@ -26,14 +27,16 @@ class Budget:
     Args:
         macs: multiply-adds of one forward pass at batch 1.
         params: all weights, as `model.count_params()` counts them.
-        bytes: the size of the exported float32 .tflite. It is not 4 × params: batch normalization
-            is folded into the convolutions, and the graph takes some.
+        bytes: the size of the exported .tflite. It is not 4 × params: batch normalization is folded
+            into the convolutions, and the graph takes some.
             Each of the three: a float in (0, 1] is a fraction of the model's own cost, a number
             above 1 is absolute.
         latency: a fraction, in (0, 1], of the model's own latency: of the median times of the
-            exported float32 files, measured in one interleaved run.
-        latency_ms: milliseconds, of any size: the median time of the exported float32 file.
+            exported files, measured in one interleaved run.
+        latency_ms: milliseconds, of any size: the median time of the exported file.
         device, threads: where latency is measured, and on how many threads.
+        quantize: what files are exported in for bytes and latency: None for float32, or "int8",
+            inputs and outputs too. They are calibrated on random values, which change neither.
 
     Raises:
         BadInput: none or more than one is given, or the value is out of range.
@@ -43,6 +46,7 @@ class Budget:
         Budget(bytes=49_248)        # the .tflite is at most so large
         Budget(latency=0.5)         # twice as fast
         Budget(latency_ms=0.5)      # half a millisecond
+        Budget(latency_ms=0.05, quantize="int8")
     """
 
     macs: float | int | None = None
@@ -52,6 +56,7 @@ class Budget:
     latency_ms: float | int | None = None
     device: str = "host"
     threads: int = 1
+    quantize: str | None = None
 
     def __post_init__(self):
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
@@ -64,10 +69,19 @@ class Budget:
     def _check_where(self) -> None:
         if isinstance(self.threads, bool) or not isinstance(self.threads, int) or self.threads < 1:
             raise BadInput(f"budget: threads={self.threads!r}; give a whole number from 1 on")
-        for key, default in zip(_WHERE, ("host", 1), strict=True):
-            if not self.is_latency and getattr(self, key) != default:
+        if self.quantize not in _QUANTIZE:
+            raise BadInput(f'budget: quantize={self.quantize!r}; give "int8", or None for float32')
+        for key, default in _WHERE.items():
+            if self.is_latency or getattr(self, key) == default:
+                continue
+            if key != "quantize":
                 raise BadInput(
                     f"budget: {key}={getattr(self, key)!r} is for latency, not for {self.kind}"
+                )
+            if self.is_counted:
+                raise BadInput(
+                    f'budget: quantize="{self.quantize}" is for bytes and latency, {self.kind} are '
+                    "the same in any type"
                 )
 
     @property
@@ -154,8 +168,9 @@ class Budget:
 
     def to_json(self) -> dict:
         """What was given, as the arguments of `Budget`."""
-        where = {key: getattr(self, key) for key in _WHERE} if self.is_latency else {}
-        return {self.kind: self.value, **where}
+        keys = ("device", "threads") if self.is_latency else ()
+        keys += ("quantize",) if self.quantize else ()
+        return {self.kind: self.value, **{key: getattr(self, key) for key in keys}}
 
     def __str__(self) -> str:
         return f"Budget({self.kind}={self.value})"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tfeffi.bench import one_layer
-from tfeffi.bench.table import LatencyTable, shape_of
+from tfeffi.bench.table import LatencyTable, memory_of, shape_of
 from tfeffi.errors import BadInput
 from tfeffi.surgery import Coupling, Edit, Plan, Rule, Site
 from tfeffi.surgery.rebuild import custom_objects
@@ -38,6 +38,7 @@ class PlanLatency:
     def __init__(self, coupling: Coupling, table: LatencyTable):
         self.coupling, self.table = coupling, table
         self._custom = custom_objects(coupling.graph)
+        self._memory = memory_of(coupling.graph, table.quantize)  # near enough for smaller ones
         folded = one_layer.folded(coupling.graph)
         self._timed = [pair for i, pair in enumerate(coupling.sites) if i not in folded]
         self._found: dict[tuple[int, Widths], float] = {}
@@ -80,8 +81,9 @@ class PlanLatency:
                 shape[self.coupling.channels[tensor].axis - 1] = len(index)
             shapes.append(tuple(shape))
         return self.table.layer_ms(
-            entry, *shapes, arguments=site.call.arguments, custom_objects=self._custom
-        )
+            entry, *shapes, arguments=site.call.arguments, custom_objects=self._custom,
+            memory=self._memory,
+        )  # fmt: skip
 
 
 def _size(index) -> int | None:

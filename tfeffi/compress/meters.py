@@ -10,14 +10,13 @@ from typing import Any
 
 import keras
 
-from tfeffi.bench import compare
+from tfeffi.bench import compare, one_layer
 from tfeffi.compress.budget import Budget
-from tfeffi.export import convert
 
 
 @dataclasses.dataclass(frozen=True)
 class FileBytes:
-    """The size of a float32 .tflite.
+    """The size of a .tflite.
 
     Attributes:
         file_bytes: of the file.
@@ -34,7 +33,7 @@ class FileBytes:
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """The latency of a float32 .tflite, beside that of the original in one interleaved run.
+    """The latency of a .tflite, beside that of the original in one interleaved run.
 
     Attributes:
         latency_ms, before: the medians over the rounds of candidate and original.
@@ -61,20 +60,21 @@ class Timed:
 
 
 class BytesMeter:
-    """Measures the bytes of exported float32 files.
+    """Measures the bytes of exported files.
 
     Args:
         model: the original.
         input_shape: of one example, where the model leaves it open.
+        quantize: None, or "int8".
     """
 
-    def __init__(self, model: keras.Model, input_shape=None):
-        self._shape = input_shape
-        self.before = len(exported(model, input_shape))
+    def __init__(self, model: keras.Model, input_shape=None, quantize: str | None = None):
+        self._how = {"input_shape": input_shape, "quantize": quantize}
+        self.before = len(one_layer.exported(model, **self._how))
 
     def measure(self, model: keras.Model) -> FileBytes:
         """The size of a candidate's file."""
-        return FileBytes(len(exported(model, self._shape)), self.before)
+        return FileBytes(len(one_layer.exported(model, **self._how)), self.before)
 
 
 class LatencyMeter:
@@ -84,6 +84,7 @@ class LatencyMeter:
         model: the original.
         device, threads: where.
         input_shape: of one example, where the model leaves it open.
+        quantize: None, or "int8".
         rounds, min_runs, min_seconds: of each comparison, see `tfeffi.bench.compare`.
     """
 
@@ -93,12 +94,14 @@ class LatencyMeter:
         device: str = "host",
         threads: int = 1,
         input_shape=None,
+        quantize: str | None = None,
         *,
         rounds: int = 5,
         min_runs: int = 200,
         min_seconds: float = 1.0,
     ):
-        self._shape, self._content = input_shape, exported(model, input_shape)
+        self._export = {"input_shape": input_shape, "quantize": quantize}
+        self._content = one_layer.exported(model, **self._export)
         self._how = {
             "device": device, "threads": threads, "rounds": rounds, "min_runs": min_runs,
             "min_seconds": min_seconds,
@@ -109,7 +112,7 @@ class LatencyMeter:
         with tempfile.TemporaryDirectory() as folder:
             paths = [pathlib.Path(folder) / name for name in ("original.tflite", "small.tflite")]
             paths[0].write_bytes(self._content)
-            paths[1].write_bytes(exported(model, self._shape))
+            paths[1].write_bytes(one_layer.exported(model, **self._export))
             first, row = compare(paths, **self._how).rows
         return Timed(
             row.p50_ms, first.p50_ms, row.ratio, row.ratio_low, row.ratio_high,
@@ -120,8 +123,8 @@ class LatencyMeter:
 def meter(budget: Budget, model: keras.Model, input_shape=None) -> BytesMeter | LatencyMeter:
     """The meter that a budget of what is shipped needs."""
     if budget.kind == "bytes":
-        return BytesMeter(model, input_shape)
-    return LatencyMeter(model, budget.device, budget.threads, input_shape)
+        return BytesMeter(model, input_shape, budget.quantize)
+    return LatencyMeter(model, budget.device, budget.threads, input_shape, budget.quantize)
 
 
 def within(budget: Budget, found: FileBytes | Timed) -> tuple[float, float]:
@@ -136,9 +139,3 @@ def within(budget: Budget, found: FileBytes | Timed) -> tuple[float, float]:
 
 
 _SIZE = {FileBytes: "file_bytes", Timed: "latency_ms"}
-
-
-def exported(model: keras.Model, input_shape=None) -> bytes:
-    """The float32 .tflite that `tfeffi.export(model)` writes, at batch 1."""
-    model = convert.in_float32(model)
-    return convert.convert(model, convert.specs(model, 1, input_shape), None)

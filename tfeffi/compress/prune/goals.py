@@ -19,7 +19,7 @@ from tfeffi.compress.prune.search import Costing, fewest, spent
 from tfeffi.errors import BadInput
 from tfeffi.surgery import Coupling, Group, apply
 
-BYTES_PER_VALUE = 4
+BYTES_PER_VALUE = {None: 4, "int8": 1}
 BYTES_TOLERANCE = 0.01  # sizes have no noise
 _TRIES = 3  # plans measured to use what is left of a budget
 
@@ -140,10 +140,10 @@ class Goal:
         """A function of a plan: the expected bytes, ms, or share of the original's ms."""
         if self.budget.kind == "bytes":
             same = self.original is self.model
-            size = meter.before if same else len(meters.exported(self.model, self.shape))
-            params = self.costing.before.params
-            return lambda plan: size - BYTES_PER_VALUE * (params - self.costing.of(plan).params)
-        table = LatencyTable(self.budget.device, self.budget.threads)
+            size = meter.before if same else meter.measure(self.model).file_bytes
+            params, each = self.costing.before.params, BYTES_PER_VALUE[self.budget.quantize]
+            return lambda plan: size - each * (params - self.costing.of(plan).params)
+        table = LatencyTable(self.budget.device, self.budget.threads, quantize=self.budget.quantize)
         layers = PlanLatency(self.coupling, table)
         if self.budget.kind == "latency_ms":
             return lambda plan: table.overhead_ms + layers.of(plan)

@@ -1,5 +1,6 @@
 """Pruning in steps, each followed by fine-tuning: what goes later is judged by a tuned model."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -101,9 +102,8 @@ def _share(budget: Budget, model: keras.Model, shape) -> float:
 
 
 def _fraction(budget: Budget, share: float) -> Budget:
-    if budget.is_latency:
-        return Budget(latency=share, device=budget.device, threads=budget.threads)
-    return Budget(**{budget.kind: share})
+    kind = "latency" if budget.is_latency else budget.kind
+    return dataclasses.replace(budget, **{budget.kind: None, kind: share})
 
 
 def _tuned(model: keras.Model, finetune, expected: Cost, shape) -> keras.Model:
