@@ -33,7 +33,7 @@ _PEAK = re.compile(
 _ERROR = re.compile(r"\bERROR: (.+)$")
 _GENERIC = ("Benchmarking failed", "Failed to load model", "The model allocation is null")
 
-_TO_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_PER_MS = {"us": 1e3, "ms": 1.0, "s": 1e-3}
 _KEYS = {  # of the statistics
     "avg": "mean_ms", "min": "min_ms", "max": "max_ms", "std": "std_ms", "median": "p50_ms",
 }  # fmt: skip
@@ -82,7 +82,7 @@ def timings(text: str) -> dict:
     found, statistics = {}, []
     for line in text.splitlines():
         for label, number, unit, runs in _RESULT.findall(line):
-            found[_RESULTS[label]] = float(number) * _TO_MS[unit]
+            found[_RESULTS[label]] = float(number) / _PER_MS[unit]
             if runs and label == "Inference (avg)":
                 found["runs"] = int(runs)
         if match := _STATISTICS.search(line):
@@ -90,7 +90,7 @@ def timings(text: str) -> dict:
     for line in text.splitlines():
         if match := _TIMINGS.search(line):
             phases = _PHASE.findall(match[2])
-            found |= {_PHASES[k]: float(v) * _TO_MS[match[1]] for k, v in phases if k in _PHASES}
+            found |= {_PHASES[k]: float(v) / _PER_MS[match[1]] for k, v in phases if k in _PHASES}
     if len(statistics) > 1:  # the first are those of the warm-up
         found["warmup_runs"] = statistics[0]["runs"]
         found["first_ms"] = statistics[0].get("first_ms", found.get("first_ms"))
@@ -101,7 +101,7 @@ def timings(text: str) -> dict:
 
 def _statistics(count: int, rest: str) -> dict:
     """Of "first=3231 curr=1876 min=1683 ..." in microseconds; a single run has only "curr"."""
-    values = {name: float(value) * 1e-3 for name, value in _PAIR.findall(rest)}
+    values = {name: float(value) / 1e3 for name, value in _PAIR.findall(rest)}
     if "avg" not in values and "curr" in values:
         values |= dict.fromkeys(("avg", "min", "max", "first"), values["curr"])
     row = {key: values[name] for name, key in _KEYS.items() if name in values}

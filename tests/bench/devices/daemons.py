@@ -23,7 +23,7 @@ sys.stdin.read()
 """
 
 
-def wait_for(true, seconds=20.0):
+def wait_for(true, seconds=60.0):
     """Until `true()` is; AssertionError if it is never."""
     end = time.monotonic() + seconds
     while not (value := true()):
@@ -149,7 +149,7 @@ class Sshd:
 
     Attributes:
         path: a folder to be put before PATH.
-        port, user, cache: of the server; the folder that is its $XDG_CACHE_HOME.
+        port, user, home: of the server; the home folder that its users find.
     """
 
     def __init__(self):
@@ -168,12 +168,12 @@ class Sshd:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.user, self.cache, self.path = (
+        self.user, self.home, self.path = (
             getpass.getuser(),
             self.folder / "cache",
             self.folder / "bin",
         )
-        self.cache.mkdir()
+        self.home.mkdir()
         self._files(client)
         self._server = subprocess.Popen(
             [server, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=subprocess.PIPE
@@ -205,7 +205,7 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\n"
             f"AuthorizedKeysFile {self.folder}/user.pub\nUsePAM no\nStrictModes no\nPidFile none\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-            f"SetEnv XDG_CACHE_HOME={self.cache}\n"
+            f"SetEnv HOME={self.home}\n"  # not the user's own, with what its shell does at start
         )
         common = f"User {self.user}\n IdentitiesOnly yes\n GlobalKnownHostsFile /dev/null\n"
         known, own = (
@@ -230,11 +230,12 @@ class Sshd:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def break_off(self):
-        """Kills the connections that are open."""
+        """Kills the server's ends of the connections that are open; not the shells behind them."""
         for child in _children(self._server.pid):
             for process in (*_children(child), child):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    if pathlib.Path(f"/proc/{process}/comm").read_text().startswith("sshd"):
+                        os.kill(process, signal.SIGKILL)
 
     def _stop(self):
         _stop(self._server)

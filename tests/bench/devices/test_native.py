@@ -1,0 +1,233 @@
+"""Google's native program on this machine; it is in no registry: a stand-in replays a real one."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+import tfeffi
+from tests.bench.devices import standin
+from tests.bench.devices.test_native_output import LITERT, sample
+from tests.export import handmade
+from tfeffi import bench
+from tfeffi.bench.engine import cpus, mask
+from tfeffi.export import ModelError
+
+GPU = "INFO: Explicitly applied GPU delegate, and the model graph will be {} executed by the delegate.\n"
+FULL = GPU.format("completely") + sample("x86_default")
+SILENT = "WARN: GPU acceleration is unsupported on this platform.\n" + GPU.format(
+    "completely"
+).replace("GPU", "XNNPACK")
+
+
+@pytest.fixture
+def model(tmp_path):
+    return handmade.relu(tmp_path / "m.tflite", shape=(1, 8, 8, 3))
+
+
+def program(tmp_path, output, **how):
+    return standin.write(tmp_path / "benchmark_model", output, **how)
+
+
+def test_its_times_are_a_row_and_what_it_does_not_tell_is_absent(model, tmp_path):
+    binary = program(tmp_path, sample("x86_default"))
+    row = bench.benchmark(
+        model, threads=2, min_runs=20, min_seconds=0.5, warmup_runs=3,
+        engine=bench.Engine(binary=binary),
+    )  # fmt: skip
+    times = (row.mean_ms, row.min_ms, row.max_ms, row.std_ms)
+    assert times == pytest.approx((1.85119, 1.704, 2.622, 0.065))
+    assert (row.runs, row.warmup_runs, row.engine) == (539, 270, "benchmark_model")
+    assert (row.first_ms, row.init_ms) == pytest.approx((3.231, 0.628)) and row.cpu and row.machine
+    assert row.model_memory_mb == pytest.approx(6.31641)
+    record = json.loads(json.dumps(row.to_json()))
+    assert not {"p50_ms", "p90_ms", "peak_memory_mb", "delegated", "ratio"} & record.keys()
+    assert " -  " in row.table()
+    assert standin.calls(binary) == [[
+        f"--graph={model}", "--num_threads=2", "--warmup_runs=3", "--warmup_min_secs=0",
+        "--num_runs=20", "--min_secs=0.5",
+    ]]  # fmt: skip
+
+
+def test_a_median_is_taken_where_there_is_one(model, tmp_path):
+    row = bench.benchmark(model, engine=bench.Engine(binary=program(tmp_path, LITERT)))
+    assert (row.p50_ms, row.mean_ms) == pytest.approx((0.942, 0.947132)) and row.p90_ms is None
+
+
+def test_ratios_are_of_means_where_there_is_no_median(tmp_path, model):
+    other = handmade.relu(tmp_path / "n.tflite", shape=(1, 16))
+    slow = sample("x86_default")
+    fast = sample("x86_opprof_peakmem")
+    binary = program(
+        tmp_path, fast, before=f"case $* in *n.tflite*) cat <<'S'\n{slow}\nS\nexit 0;; esac"
+    )
+    rows = bench.compare([model, other], rounds=2, engine=bench.Engine(binary=binary)).rows
+    assert rows[1].ratio == pytest.approx(1851.19 / 384.415) and rows[0].ratio == 1
+    called = [call[0] for call in standin.calls(binary)]
+    assert called == [f"--graph={model}", f"--graph={other}"] * 2
+
+
+def test_what_is_asked_for_becomes_flags(model, tmp_path):
+    binary = program(tmp_path, FULL)
+    shapes = handmade.relu(tmp_path / "s.tflite", (1, 1, 1, 3), signature=(-1, -1, -1, 3))
+    engine = bench.Engine(binary=binary, gpu=True, xnnpack=False)
+    row = bench.benchmark(shapes, input_shapes=[(1, 32, 32, 3)], engine=engine)
+    assert row.delegated == "completely" and "completely delegated" in row.table()
+    assert {
+        "--use_gpu=true", "--use_xnnpack=false", "--input_layer=in", "--input_layer_shape=1,32,32,3"
+    } <= set(standin.calls(binary)[0])  # fmt: skip
+    external = program(tmp_path, FULL.replace("GPU", "EXTERNAL"))
+    bench.benchmark(model, engine=bench.Engine(binary=external, external_delegate="/lib/libx.so"))
+    assert "--external_delegate_path=/lib/libx.so" in standin.calls(external)[-1]
+
+
+def test_processors_are_set(model, tmp_path):
+    told = program(tmp_path, sample("x86_default"), before=f"taskset -p $$ >{tmp_path / 'mask'}")
+    first = min(os.sched_getaffinity(0))
+    row = bench.benchmark(model, engine=bench.Engine(binary=told, cpu_affinity=str(first)))
+    assert (tmp_path / "mask").read_text().split()[-1] == mask([first])
+    assert row.cpu_affinity == str(first) and f"on processors {first}" in row.table()
+
+
+@pytest.mark.parametrize(
+    ("output", "engine", "line"),
+    (
+        (sample("x86_err_badflag"), {"gpu": True}, "does not know --use_gpu=true"),
+        (sample("x86_default"), {"gpu": True}, "on the GPU delegate but on the CPU"),
+        (SILENT + sample("x86_default"), {"gpu": True}, "on the GPU delegate but on the CPU"),
+        (sample("x86_default"), {"nnapi": True}, "on the NNAPI delegate but on the CPU"),
+        (sample("x86_default"), {"external_delegate": "x.so"}, "on the external delegate but"),
+        ("WARN: Unconsumed cmdline flags: --use_xnnpack=false\n" + sample("x86_default"),
+         {"xnnpack": False}, "does not know --use_xnnpack=false"),
+        ("nothing that is known", {}, 'holds no times .exit 0.: nothing that is known'),
+        ("", {}, "holds no times"),
+    ),
+)  # fmt: skip
+def test_a_time_of_something_else_is_a_failure(model, tmp_path, output, engine, line):
+    binary = program(tmp_path, output)
+    with pytest.raises(ModelError, match=line):
+        bench.benchmark(model, engine=bench.Engine(binary=binary, **engine))
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    (
+        ("x86_err_corrupt", "is damaged or cut short"),
+        ("x86_err_nofile", "Could not open"),
+        ("x86_help", "usage: benchmark_model"),
+    ),
+)
+def test_what_it_says_is_the_line(model, tmp_path, output, line):
+    with pytest.raises(ModelError, match=line):
+        bench.benchmark(
+            model, engine=bench.Engine(binary=program(tmp_path, sample(output), code=1))
+        )
+
+
+def foreign(path, machine=183):
+    """The head of a program for another processor."""
+    elf = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + (2).to_bytes(2, "little")
+        + machine.to_bytes(2, "little")
+    )
+    path.write_bytes(elf + bytes(100))
+    path.chmod(0o755)
+    return path
+
+
+def test_what_is_no_program_for_this_machine(model, tmp_path):
+    other = {"x86_64": 183, "aarch64": 62}.get(os.uname().machine, 243)
+    for binary, line in (
+        (foreign(tmp_path / "foreign", other), "is built for (arm64|x86_64|riscv64), the host is"),
+        (tmp_path / "no", "there is no benchmark binary"),
+        (program(tmp_path, "", before="kill -ABRT $$"), r"abort .signal 6"),
+    ):
+        with pytest.raises(tfeffi.BadInput, match=line):
+            bench.benchmark(model, engine=bench.Engine(binary=binary))
+    plain = program(tmp_path, "")
+    plain.chmod(0o644)
+    with pytest.raises(tfeffi.BadInput, match="chmod"):
+        bench.benchmark(model, engine=bench.Engine(binary=plain))
+    slow = program(tmp_path, "", before="exec sleep 60")
+    with pytest.raises(ModelError, match=r"within 0\.3 s"):
+        bench.benchmark(model, timeout=0.3, engine=bench.Engine(binary=slow))
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"),
+    (
+        ({"gpu": True}, "gpu needs the native program"),
+        ({"nnapi": True}, "nnapi needs the native program"),
+        ({"gpu": True, "nnapi": True}, "gpu and nnapi exclude each other"),
+        ({"python": "python3"}, "device_python is for devices"),
+        ({"folder": "/tmp"}, "device_folder is for devices"),
+        ({"cpu_affinity": "4096"}, "asks for processor 4096, the host has"),
+        ({"external_delegate": "/no/such.so"}, "the delegate /no/such.so does not load"),
+        *(
+            ({"cpu_affinity": text}, "must be a list")
+            for text in ("a", "4-", "7-4", "0x0", "0xg", ",", "f0")
+        ),
+    ),
+)  # fmt: skip
+def test_engines_that_cannot_be(model, engine, line):
+    with pytest.raises(tfeffi.BadInput, match=line):
+        bench.benchmark(model, min_runs=1, min_seconds=0, engine=bench.Engine(**engine))
+
+
+def test_processors_of_a_list_and_of_a_mask():
+    assert cpus("4-7") == cpus("0xf0") == cpus("4,5,6-7") == [4, 5, 6, 7]
+    assert cpus(" 2, 0 ") == [0, 2] and mask([0, 2]) == "5" and mask([4, 5, 6, 7]) == "f0"
+
+
+def test_python_keeps_to_its_processors_and_kernels(tmp_path):
+    """XNNPACK's convolution is faster than the plain one, by far."""
+    import keras
+
+    image = keras.Input((32, 32, 16))
+    path = tmp_path / "c.tflite"
+    tfeffi.export(keras.Model(image, keras.layers.Conv2D(64, 3)(image)), path)
+    quick = {"min_runs": 20, "min_seconds": 0.0}
+    first = str(min(os.sched_getaffinity(0)))
+    plain = bench.benchmark(path, engine=bench.Engine(xnnpack=False, cpu_affinity=first), **quick)
+    fast = bench.benchmark(path, engine=bench.Engine(xnnpack=True, cpu_affinity=first), **quick)
+    assert plain.min_ms > 1.3 * fast.min_ms and fast.cpu_affinity == first
+
+
+def test_a_delegate_is_loaded(model, tmp_path):
+    library = delegate(tmp_path)
+    engine = bench.Engine(external_delegate=library)
+    assert bench.benchmark(model, min_runs=3, min_seconds=0, engine=engine).runs == 3
+    assert pathlib.Path(f"{library}.used").exists()
+
+
+def delegate(folder):
+    """A delegate that takes no nodes, and leaves a file when it is asked to."""
+    import shutil
+    import subprocess
+
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler to make a delegate with")
+    library = folder / "libdelegate.so"
+    source = folder / "delegate.c"
+    source.write_text(f"""
+        #include <stdio.h>
+        #include <stdlib.h>
+        struct D {{
+          void *data; int (*prepare)(void *, struct D *); void *more[3]; long flags; void *opaque;
+        }};
+        static int prepare(void *context, struct D *d) {{
+          fclose(fopen("{library}.used", "w"));
+          return 0;
+        }}
+        void *tflite_plugin_create_delegate(char **k, char **v, size_t n, void (*e)(const char *)) {{
+          struct D *d = calloc(1, sizeof *d);
+          d->prepare = prepare;
+          return d;
+        }}
+        void tflite_plugin_destroy_delegate(void *d) {{ free(d); }}
+    """)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
