@@ -6,15 +6,15 @@ import shlex
 _SCRIPT = r"""
 root=%s
 echo "machine $(uname -m)"
-n=0; for c in $root/sys/devices/system/cpu/cpu[0-9]*; do [ -d $c ] && n=$((n+1)); done
+n=0; for c in "$root"/sys/devices/system/cpu/cpu[0-9]*; do [ -d "$c" ] && n=$((n+1)); done
 [ $n -gt 0 ] && echo "cores $n"
 command -v getprop >/dev/null && echo "product $(getprop ro.product.model) $(getprop ro.soc.model)"
-grep -m 1 -E "^(model name|Hardware)" $root/proc/cpuinfo 2>/dev/null
-for z in $root/sys/class/thermal/thermal_zone*; do
-  t=; k=; { read t <$z/temp; read k <$z/type; } 2>/dev/null; [ -n "$t" ] && echo "zone ${z##*_zone} $t $k"
+grep -m 1 -E "^(model name|Hardware)" "$root"/proc/cpuinfo 2>/dev/null
+for z in "$root"/sys/class/thermal/thermal_zone*; do
+  t=; k=; { read t <"$z"/temp; read k <"$z"/type; } 2>/dev/null; [ -n "$t" ] && echo "zone ${z##*_zone} $t $k"
 done
-for c in $root/sys/devices/system/cpu/cpu[0-9]*; do
-  f=; { read f <$c/cpufreq/scaling_cur_freq; } 2>/dev/null; [ -n "$f" ] && echo "clock ${c##*/} $f"
+for c in "$root"/sys/devices/system/cpu/cpu[0-9]*; do
+  f=; { read f <"$c"/cpufreq/scaling_cur_freq; } 2>/dev/null; [ -n "$f" ] && echo "clock ${c##*/} $f"
 done
 true
 """

@@ -1,0 +1,64 @@
+"""Hosts behind a real sshd: who is let in, and what is left in the home folder."""
+
+import os
+import sys
+
+import pytest
+
+import tfeffi
+from tests.bench.devices import daemons
+from tests.export import handmade
+from tfeffi import bench
+
+QUICK = {"min_runs": 5, "min_seconds": 0.0, "warmup_runs": 1}
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = daemons.Sshd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{server.path}:{os.environ['PATH']}")
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+@pytest.fixture
+def model(tmp_path):
+    return handmade.relu(tmp_path / "m.tflite", shape=(1, 8))
+
+
+@pytest.mark.parametrize(
+    "where", ("board", "{user}@board", "127.0.0.1:{port}", "{user}@127.0.0.1:{port}")
+)
+def test_a_host_by_any_of_its_names(server, model, where):
+    device = "ssh:" + where.format(user=server.user, port=server.port)
+    row = bench.benchmark(model, device=device, engine=bench.Engine(python=sys.executable), **QUICK)
+    assert row.device == device and row.runs == 5
+    cache = server.home / ".cache"  # the folder of ours was in it
+    assert cache.is_dir()
+    daemons.wait_for(lambda: not list(cache.iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    (
+        ("", "say which host"),
+        ("unknown", 'its host key is not known or has changed; say "ssh unknown" once'),
+        ("refused", 'it does not let you in; put your key there: "ssh-copy-id refused"'),
+        ("127.0.0.1:1", "nothing listens there"),
+        ("no.such.host.invalid", "there is no such host"),
+        ("-oProxyCommand=touch hacked", "ssh:-oProxyCommand"),
+    ),
+)  # fmt: skip
+def test_hosts_that_cannot_be_reached(server, model, where, line):
+    with pytest.raises(tfeffi.BadInput, match=line) as told:
+        bench.benchmark(model, device=f"ssh:{where}", **QUICK)
+    assert "\n" not in str(told.value) and not os.path.exists("hacked")
+
+
+def test_without_a_client(tmp_path, monkeypatch, model):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(tfeffi.BadInput, match='there is no client "ssh" on the PATH'):
+        bench.benchmark(model, device="ssh:board")
