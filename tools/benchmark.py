@@ -56,7 +56,7 @@ _EXTERNAL_DELEGATE = flags.DEFINE_string(
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape", None, "such as 1x224x224x3, for each input of a model that leaves it open"
 )
-_PROFILE = flags.DEFINE_bool("profile", False, "say why it is slow, operator by operator, in place")
+_PROFILE = flags.DEFINE_bool("profile", False, "say why it is slow, operator by operator")
 _KERAS_MODEL = flags.DEFINE_string(
     "keras_model",
     None,
@@ -94,6 +94,10 @@ def _profile():
 
     if len(_MODEL.value) > 1 or _DEVICE.value != ["host"]:
         raise BadInput("--profile takes one --model at a time, on this machine (--device=host)")
+    if _FIGURE.value:
+        from tfeffi.study import roofline_picture
+
+        roofline_picture.check(_FIGURE.value)  # before it takes time
     if _KERAS_MODEL.value:
         app.import_tensorflow()
     found = bench.profile(
@@ -105,8 +109,6 @@ def _profile():
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, found.to_json())
     if _FIGURE.value:
-        from tfeffi.study import roofline_picture
-
         roofline_picture.draw(found.to_json(), _FIGURE.value)
 
 

@@ -63,6 +63,7 @@ def test_a_table_a_file_and_a_picture(models, tmp_path):
         ("model.tflite", ("--profile", "--keras_model=no.keras"), "there is no model file"),
         ("model.tflite", ("--profile", "--device=adb"), "on this machine"),
         ("model.tflite,b.tflite", ("--profile",), "one --model at a time"),
+        ("model.tflite", ("--profile", "--figure=roof.gif"), "must end in .png, .svg, .pdf"),
         ("model.tflite", ("--figure=roof.png",), "--keras_model and --figure need --profile"),
     ),
 )

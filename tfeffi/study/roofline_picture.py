@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfeffi.errors import BadInput
+from tfeffi.study import figure as figures
 from tfeffi.study import pictures
 from tfeffi.study.pictures import COLOURS, SOFT
 
@@ -35,6 +36,12 @@ def read(path: str | os.PathLike) -> dict[str, Any] | None:
     return record
 
 
+def check(path: str | os.PathLike) -> None:
+    """BadInput if the path's suffix is no format of pictures."""
+    if pathlib.Path(path).suffix.lower() not in figures.FORMATS:
+        raise BadInput(f'figure: "{path}" must end in {", ".join(figures.FORMATS)}')
+
+
 def draw(record: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Draws a profile: left the roofline, right the time of the slowest operators.
 
@@ -43,11 +50,12 @@ def draw(record: Mapping[str, Any], path: str | os.PathLike) -> None:
         path: of the picture; an older one is replaced.
 
     Raises:
-        BadInput: nothing in it took time.
+        BadInput: nothing in it took time, or the format is not known.
 
     Example:
         draw(tfeffi.bench.profile("m.tflite").to_json(), "roofline.png")
     """
+    check(path)
     rows = sorted((row for row in record["rows"] if row["ms"] > 0), key=lambda row: -row["ms"])
     if not rows:
         raise BadInput(
