@@ -105,6 +105,9 @@ def compare(
     _check(paths, names, threads, rounds, warmup_runs, min_runs, min_seconds, cooldown_seconds)
     for name in names:
         devices.find(name)
+    for name in ("python", "folder"):
+        if getattr(engine, name) and set(names) == {"host"}:
+            raise BadInput(f"device_{name} is for devices that are not the host; leave it out")
     contents = [flatbuffer.inspect(path) for path in paths]
     request = {
         "threads": threads, "warmup_runs": warmup_runs, "min_runs": -(-min_runs // rounds),

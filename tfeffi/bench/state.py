@@ -11,7 +11,8 @@ n=0; for c in "$root"/sys/devices/system/cpu/cpu[0-9]*; do [ -d "$c" ] && n=$((n
 command -v getprop >/dev/null && echo "product $(getprop ro.product.model) $(getprop ro.soc.model)"
 grep -m 1 -E "^(model name|Hardware)" "$root"/proc/cpuinfo 2>/dev/null
 for z in "$root"/sys/class/thermal/thermal_zone*; do
-  t=; k=; { read t <"$z"/temp; read k <"$z"/type; } 2>/dev/null; [ -n "$t" ] && echo "zone ${z##*_zone} $t $k"
+  t=; k=; { read t <"$z"/temp; read k <"$z"/type; } 2>/dev/null
+  [ -n "$t" ] && echo "zone ${z##*_zone} $t $k"
 done
 for c in "$root"/sys/devices/system/cpu/cpu[0-9]*; do
   f=; { read f <"$c"/cpufreq/scaling_cur_freq; } 2>/dev/null; [ -n "$f" ] && echo "clock ${c##*/} $f"

@@ -32,6 +32,13 @@ def wait_for(true, seconds=60.0):
     return value
 
 
+def free_port():
+    """A port of the loopback that nobody else gets for a while."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def _stop(process):
     """Ends a process of ours and waits for it."""
     if process.poll() is None:
@@ -109,10 +116,10 @@ class Room:
         self._stack.callback(_stop, process)
         return process
 
-    def start(self, port):
-        """A device: its serial number."""
-        serial = f"127.0.0.1:{port}"
-        self.daemons[serial] = self.spawn(self._command, ADBD_PORT=str(port))
+    def start(self, serial=None):
+        """A device: its serial number, which is its address."""
+        serial = serial or f"127.0.0.1:{free_port()}"  # free outside too: adbd takes it of vsock
+        self.daemons[serial] = self.spawn(self._command, ADBD_PORT=serial.partition(":")[2])
         wait_for(
             lambda: "connected" in self.adb("connect", serial) and self.status(serial) == "device"
         )
@@ -165,9 +172,7 @@ class Sshd:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sshd-"))
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self._separation()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.user, self.home, self.path = (
             getpass.getuser(),
             self.folder / "cache",

@@ -52,12 +52,12 @@ def refusal(model):
 def test_none_one_and_several(room, model, tmp_path, refusal, monkeypatch):
     assert "adb: no device is attached: plug one in" in refusal("adb")
     assert 'there is no device "0123"; attached: none' in refusal("adb:0123")
-    first = room.start(5111)
+    first = room.start()
     engine = bench.Engine(python=sys.executable, folder=str(tmp_path))
     row = bench.benchmark(model, device="adb", engine=engine, **QUICK)
     assert row.device == f"adb:{first}"
     assert f'there is no device "0123"; attached: {first} (device' in refusal("adb:0123")
-    second = room.start(5113)
+    second = room.start()
     said = refusal("adb")
     assert "2 devices are attached" in said and "--device=adb:SERIAL" in said
     assert f"{first} (device" in said and f"{second} (device" in said
@@ -71,7 +71,7 @@ def test_none_one_and_several(room, model, tmp_path, refusal, monkeypatch):
 
 
 def test_one_that_is_offline(room, refusal):
-    serial = room.start(5115)
+    serial = room.start()
     room.daemons[serial].send_signal(daemons.signal.SIGSTOP)
     room.adb("disconnect", serial)  # the next handshake gets no answer
     client = threading.Thread(target=lambda: room.adb("connect", serial))

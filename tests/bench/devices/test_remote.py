@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -33,14 +34,14 @@ def server(request):
         if request.param == "adb":
             server = daemons.Room()
             patch.setenv("ADB_SERVER_SOCKET", server.address)
-            server.restart = lambda: "adb:" + server.start(5111)
-            server.vanish = lambda: server.kill("127.0.0.1:5111")
-            server.device = server.restart()
+            serial = server.start()
+            server.device, server.vanish = f"adb:{serial}", lambda: server.kill(serial)
+            server.restart = lambda: server.start(serial)
         else:
             server = daemons.Sshd()
             patch.setenv("PATH", f"{server.path}:{os.environ['PATH']}")
-            server.restart, server.vanish = lambda: "ssh:board", server.break_off
-            server.device = "ssh:board"
+            server.device, server.vanish = "ssh:board", server.break_off
+            server.restart = lambda: None
         try:
             yield server
         finally:
@@ -89,13 +90,10 @@ def test_files_are_measured_there_in_turns(phone, model, tmp_path):
 
 
 def test_several_devices_are_one_table(phone, model):
-    # the host has no device_python, so that both take the native program
-    binary = standin.write(phone.folder_there.parent / "benchmark_model", sample("x86_default"))
     other = handmade.relu(phone.folder_there.parent / "n.tflite", shape=(1, 9))
     measured = bench.compare(
-        [model, other], device=["host", phone.device], rounds=2, engine=bench.Engine(binary=binary),
-        **QUICK,
-    )  # fmt: skip
+        [model, other], device=["host", phone.device], rounds=2, engine=engine(phone), **QUICK
+    )
     assert [row.device for row in measured.rows] == ["host"] * 2 + [phone.device] * 2
     assert [row.ratio_to for row in measured.rows] == [str(model)] * 4
     table = measured.table().splitlines()
@@ -288,12 +286,17 @@ def test_a_tool_that_is_killed_leaves_nothing_there(phone, endless):
         f"--device={phone.device}", f"--device_python={sys.executable}",
         f"--device_folder={phone.folder_there}",
     ]  # fmt: skip
-    tool = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        daemons.wait_for(lambda: running(phone), 60)
-    finally:
-        tool.kill()
-        tool.wait()
+    with tempfile.TemporaryDirectory(prefix="t") as here:  # what is killed cannot remove its own
+        tool = subprocess.Popen(
+            command, env={**os.environ, "TMPDIR": here}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            daemons.wait_for(lambda: running(phone))
+        finally:
+            tool.kill()
+            tool.wait()
+        daemons.wait_for(lambda: not running(phone))
     daemons.wait_for(lambda: not list(phone.folder_there.iterdir()))
 
 

@@ -17,9 +17,6 @@ def measure(path: str | os.PathLike, request: dict, where: str, timeout: float) 
     """See the docstring of `tfeffi.bench.devices`."""
     if where:
         raise BadInput(f'device "host:{where}": the host has no addresses, say "host"')
-    for name in ("python", "folder"):
-        if name in request:
-            raise BadInput(f"device_{name} is for devices that are not the host; leave it out")
     request, before = {**request, "model": os.path.abspath(path)}, _state()
     engine.check_cpus(request, os.cpu_count(), "the host")
     if request.get("binary"):
