@@ -57,6 +57,9 @@ def test_profiles_are_told_from_other_files(tmp_path):
         path.write_text(other)
         assert roofline_picture.read(path) is None
     assert roofline_picture.read(tmp_path / "none.json") is None
+    path.write_text(json.dumps({**PROFILE, "worst": [{"operator": "ADD", "layers": []}]}))
+    with pytest.raises(tfeffi.BadInput, match="has no advice, lost_ms"):
+        roofline_picture.read(path)
     path.write_text(json.dumps({"kind": roofline_picture.KIND, "rows": []}))
     with pytest.raises(tfeffi.BadInput, match="has no machine, model, ms, threads, worst"):
         roofline_picture.read(path)

@@ -2,7 +2,7 @@
 
 import html
 
-_VOID = {"meta", "br", "circle", "line", "path", "rect", "polyline"}
+_VOID = {"meta", "br", "img", "circle", "line", "path", "rect", "polyline"}
 
 
 class Markup(str):

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from tfeffi.study import charts, curves, metrics, pareto
+from tfeffi.study import charts, curves, metrics, pareto, profiles
 from tfeffi.study.markup import Markup, join, tag
 from tfeffi.study.runs import ACCURACY, COSTS, Entry, Study
 
@@ -43,7 +43,7 @@ def page(study: Study, title: str | None = None) -> str:
     body = tag(
         "body",
         tag("main", _header(study, title), _headlines(study), _fronts(study), _deep_front(study),
-            _curves(study), _table(study), _notes(study), _how(study)),
+            _curves(study), profiles.section(study), _table(study), _notes(study), _how(study)),
         tag("div", id="tip", role="status"),
         tag("script", Markup((_HERE / "page.js").read_text())),
     )  # fmt: skip

@@ -30,9 +30,16 @@ def read(path: str | os.PathLike) -> dict[str, Any] | None:
         return None
     if not isinstance(record, dict) or record.get("kind") != KIND:
         return None
-    missing = {"model", "ms", "threads", "machine", "rows", "worst"} - set(record)
-    if missing:
-        raise BadInput(f'profile "{path}" has no {", ".join(sorted(missing))}; measure it again')
+    parts = [(record, {"model", "ms", "threads", "machine", "rows", "worst"})]
+    parts += [
+        (row, {"operator", "layers", "dtype", "ms", "share"}) for row in record.get("rows", ())
+    ]
+    parts += [(row, {"operator", "layers", "lost_ms", "advice"}) for row in record.get("worst", ())]
+    for part, keys in parts:
+        if missing := keys - set(part):
+            raise BadInput(
+                f'profile "{path}" has no {", ".join(sorted(missing))}; measure it again'
+            )
     return record
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfeffi.errors import BadInput, near
-from tfeffi.study import metrics, pareto
+from tfeffi.study import metrics, pareto, roofline_picture
 from tfeffi.study.results import Result
 
 ACCURACY = "accuracy_mean"
@@ -83,6 +83,7 @@ class Study:
         entries: the rows of all runs.
         curves: the trainings of all runs.
         notes: what could not be read, in a sentence each.
+        profiles: of files in all runs' folders: a name and what `tfeffi-benchmark --profile` wrote.
     """
 
     results: list[Result]
@@ -90,6 +91,7 @@ class Study:
     entries: list[Entry]
     curves: list[Curve]
     notes: list[str]
+    profiles: list[tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=list)
 
     def having(self, *keys: str) -> list[Entry]:
         """The entries where all of these were measured."""
@@ -121,7 +123,8 @@ def load(paths: Sequence[str | os.PathLike]) -> Study:
     """Reads runs.
 
     Args:
-        paths: folders that hold `result.json` and, at any depth, `history.json`; or result files.
+        paths: folders that hold `result.json` and, at any depth, `history.json` and `profile*.json`; or
+            result files.
 
     Returns:
         The study.
@@ -150,7 +153,7 @@ def of(result: Result) -> Study:
 
 
 def _study(results: list[Result], names: list[str], folders: list) -> Study:
-    entries, curves, notes = [], [], []
+    entries, curves, notes, profiles = [], [], [], []
     all_names = [row["name"] for result in results for row in result.rows]
     for index, (result, name, folder) in enumerate(zip(results, names, folders, strict=True)):
         for row in result.rows:
@@ -160,7 +163,8 @@ def _study(results: list[Result], names: list[str], folders: list) -> Study:
         if folder is not None:
             prefix = f"{name}/" if len(results) > 1 else ""
             curves += _curves(folder, prefix, name, notes)
-    return Study(results, names, entries, curves, notes)
+            profiles += _profiles(folder, prefix, notes)
+    return Study(results, names, entries, curves, notes, profiles)
 
 
 def _result_file(path: pathlib.Path) -> pathlib.Path:
@@ -206,4 +210,19 @@ def _curves(folder: pathlib.Path, prefix: str, name: str, notes: list[str]) -> l
             continue
         if curve.rows:
             found.append(curve)
+    return found
+
+
+def _profiles(folder: pathlib.Path, prefix: str, notes: list[str]) -> list[tuple[str, dict]]:
+    """The profiles below a run's folder; other files of such a name are no profiles."""
+    found = []
+    for path in sorted(folder.rglob("profile*.json")):
+        label = prefix + path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            record = roofline_picture.read(path)
+        except BadInput:
+            notes.append(f"The profile {label} cannot be read and is left out.")
+            continue
+        if record is not None:
+            found.append((label, record))
     return found
