@@ -5,6 +5,7 @@ import json
 import pytest
 
 import tfeffi
+from tfeffi.bench import profile_record
 from tfeffi.study import roofline_picture
 
 MACHINE = {
@@ -21,7 +22,7 @@ ADD = {
     "ms": 0.05, "mean_ms": 0.05, "share": 0.1, "lost_ms": 0.05, "macs_per_byte": 0.0,
 }  # fmt: skip
 PROFILE = {
-    "kind": roofline_picture.KIND, "model": "folder/m.tflite", "ms": 0.6, "threads": 1,
+    "kind": profile_record.KIND, "model": "folder/m.tflite", "ms": 0.6, "threads": 1,
     "machine": MACHINE, "rows": [CONV, ADD, {**CONV, "ms": 0.0}], "worst": [],
 }  # fmt: skip
 
@@ -52,14 +53,14 @@ def test_what_took_no_time_is_not_drawn(tmp_path):
 def test_profiles_are_told_from_other_files(tmp_path):
     path = tmp_path / "p.json"
     path.write_text(json.dumps(PROFILE))
-    assert roofline_picture.read(path) == PROFILE
+    assert profile_record.read(path) == PROFILE
     for other in ("[1]", "{}", '{"kind": "other"}', "no json"):
         path.write_text(other)
-        assert roofline_picture.read(path) is None
-    assert roofline_picture.read(tmp_path / "none.json") is None
+        assert profile_record.read(path) is None
+    assert profile_record.read(tmp_path / "none.json") is None
     path.write_text(json.dumps({**PROFILE, "worst": [{"operator": "ADD", "layers": []}]}))
     with pytest.raises(tfeffi.BadInput, match="has no advice, lost_ms"):
-        roofline_picture.read(path)
-    path.write_text(json.dumps({"kind": roofline_picture.KIND, "rows": []}))
+        profile_record.read(path)
+    path.write_text(json.dumps({"kind": profile_record.KIND, "rows": []}))
     with pytest.raises(tfeffi.BadInput, match="has no machine, model, ms, threads, worst"):
-        roofline_picture.read(path)
+        profile_record.read(path)

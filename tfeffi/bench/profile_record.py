@@ -1,13 +1,18 @@
 """What a profile says: its rows, a table of them, JSON."""
 
 import dataclasses
+import json
+import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from tfeffi.bench import profile_advice
 from tfeffi.bench.roofline import Machine
+from tfeffi.errors import BadInput
 from tfeffi.export.operators import Operator
 
+KIND = "tfeffi-profile"  # of the JSON
 WORST = 10
 CLOCK_MS = 0.002  # below two ticks of the profiler's clock nothing is said of speed
 
@@ -131,7 +136,7 @@ class Profile:
     def to_json(self) -> dict:
         """All of it as JSON."""
         return {
-            "kind": "tfeffi-profile", "model": self.model, "threads": self.threads, "ms": self.ms, "runs": self.runs,
+            "kind": KIND, "model": self.model, "threads": self.threads, "ms": self.ms, "runs": self.runs,
             "engine": self.engine, "cpu": self.cpu, "machine": self.machine.to_json(),
             "rows": [row.to_json() for row in self.rows],
             "folded": [{"operator": kind, "layers": list(layers)} for kind, layers in self.folded],
@@ -197,3 +202,28 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def read(path: str | os.PathLike) -> dict[str, Any] | None:
+    """A profile that `tfeffi-benchmark --profile --output` wrote; None if the file is something else.
+
+    Raises:
+        BadInput: it says that it is a profile, and cannot be read.
+    """
+    try:
+        record = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.get("kind") != KIND:
+        return None
+    parts = [(record, {"model", "ms", "threads", "machine", "rows", "worst"})]
+    parts += [
+        (row, {"operator", "layers", "dtype", "ms", "share"}) for row in record.get("rows", ())
+    ]
+    parts += [(row, {"operator", "layers", "lost_ms", "advice"}) for row in record.get("worst", ())]
+    for part, keys in parts:
+        if missing := keys - set(part):
+            raise BadInput(
+                f'profile "{path}" has no {", ".join(sorted(missing))}; measure it again'
+            )
+    return record

@@ -1,6 +1,5 @@
 """A profile as a picture: the roofline with the operators on it, and where the time goes above it."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,36 +10,10 @@ from tfeffi.study import figure as figures
 from tfeffi.study import pictures
 from tfeffi.study.pictures import COLOURS, SOFT
 
-KIND = "tfeffi-profile"
 _NAMED = 6  # operators with a name beside their point
 _BARS = 12
 _INK = "#16191d"
 _TEXT = 6.5  # points
-
-
-def read(path: str | os.PathLike) -> dict[str, Any] | None:
-    """A profile that `tfeffi-benchmark --profile --output` wrote; None if the file is something else.
-
-    Raises:
-        BadInput: it says that it is a profile, and cannot be read.
-    """
-    try:
-        record = json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict) or record.get("kind") != KIND:
-        return None
-    parts = [(record, {"model", "ms", "threads", "machine", "rows", "worst"})]
-    parts += [
-        (row, {"operator", "layers", "dtype", "ms", "share"}) for row in record.get("rows", ())
-    ]
-    parts += [(row, {"operator", "layers", "lost_ms", "advice"}) for row in record.get("worst", ())]
-    for part, keys in parts:
-        if missing := keys - set(part):
-            raise BadInput(
-                f'profile "{path}" has no {", ".join(sorted(missing))}; measure it again'
-            )
-    return record
 
 
 def check(path: str | os.PathLike) -> None:

@@ -7,8 +7,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from tfeffi.bench import profile_record
 from tfeffi.errors import BadInput, near
-from tfeffi.study import metrics, pareto, roofline_picture
+from tfeffi.study import metrics, pareto
 from tfeffi.study.results import Result
 
 ACCURACY = "accuracy_mean"
@@ -219,7 +220,7 @@ def _profiles(folder: pathlib.Path, prefix: str, notes: list[str]) -> list[tuple
     for path in sorted(folder.rglob("profile*.json")):
         label = prefix + path.relative_to(folder).with_suffix("").as_posix()
         try:
-            record = roofline_picture.read(path)
+            record = profile_record.read(path)
         except BadInput:
             notes.append(f"The profile {label} cannot be read and is left out.")
             continue
