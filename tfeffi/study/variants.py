@@ -210,6 +210,7 @@ class _Study:
             "sha256": files.sha256(path),
             "bytes": made.bytes,
             "zip_bytes": made.zip_bytes,
+            "activation_bytes": made.activation_bytes,
         }
         keras_file = str(keras_file.relative_to(self.workdir))
         return {"spec": json.loads(json.dumps(spec)), "keras_file": keras_file, "row": row}
