@@ -56,6 +56,8 @@ def to_tf_keras(model: keras.Model):
     Returns:
         A functional `tf_keras.Model` of the same inputs, weights and outputs. A layer "a/b" of a nested
         model is called "a_b"; a SeparableConv2D becomes a depthwise and a pointwise convolution.
+        Batch normalization computes as in Keras 3, not by the fused kernel, which rounds otherwise:
+        through fifty layers that is 1e-5 of an output. `layer.fused = True` brings it back.
 
     Raises:
         BadInput: a subclassed model, or a layer that tf_keras has no equal of; the message names it.
@@ -64,7 +66,11 @@ def to_tf_keras(model: keras.Model):
     Example:
         twin = to_tf_keras(keras.applications.MobileNetV2(weights=None))
     """
-    return build(model).model
+    twin = build(model).model
+    for layer in twin.layers:
+        if hasattr(layer, "fused"):
+            layer.fused = False
+    return twin
 
 
 def from_tf_keras(trained, model: keras.Model) -> keras.Model:
