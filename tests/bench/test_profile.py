@@ -228,3 +228,12 @@ def test_a_summary_that_is_cut_off_is_refused(cut):
     text = (SAMPLES / "litert2.3.0_x86_ctypes_profile_small_int8.txt").read_text()
     with pytest.raises(tfeffi.BadInput, match="no whole profile"):
         profile_summary.parse(text[: int(cut * len(text))])
+
+
+def test_sizes_on_disk_and_in_memory_are_all_in_the_table_of_latencies(files):
+    """The file, zipped, the arena, and what the process grew by."""
+    latency = bench.benchmark(files / "int8.tflite", **QUICK)
+    header, row = latency.table().splitlines()[:2]
+    assert [name in header for name in ("KB", "zip KB", "arena KB", "memory MB")] == [True] * 4
+    for size in (latency.bytes, latency.zip_bytes, latency.activation_bytes):
+        assert f"{size / 1000:.1f}" in row
