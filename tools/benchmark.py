@@ -12,7 +12,8 @@ brought there, run, and removed again, with its Python and ai-edge-litert, or wi
 benchmark_model, which its users download.
 
 With --profile: the time of each operator on this machine, its Keras layer, how far it is from what
-the machine can do, and what to do about the worst.
+the machine can do, and what to do about the worst. With --benchmark_binary too: the time of each
+operator on the device, as that program tells it.
 """
 
 from absl import flags
@@ -77,13 +78,13 @@ def _shapes():
         raise BadInput(f'--input_shape="{given}" must read like 1x224x224x3') from error
 
 
-def _engine():
+def _engine(operators=False):
     from tfeffi import bench
 
     return bench.Engine(
         binary=_BENCHMARK_BINARY.value, python=_DEVICE_PYTHON.value, folder=_DEVICE_FOLDER.value,
         cpu_affinity=_CPU_AFFINITY.value, xnnpack=_XNNPACK.value, gpu=_GPU.value,
-        nnapi=_NNAPI.value, external_delegate=_EXTERNAL_DELEGATE.value,
+        nnapi=_NNAPI.value, external_delegate=_EXTERNAL_DELEGATE.value, operators=operators,
     )  # fmt: skip
 
 
@@ -93,7 +94,10 @@ def _profile():
     from tfeffi.errors import BadInput
 
     if len(_MODEL.value) > 1 or _DEVICE.value != ["host"]:
-        raise BadInput("--profile takes one --model at a time, on this machine (--device=host)")
+        raise BadInput(
+            "--profile takes one --model at a time, on this machine (--device=host), or with "
+            "--benchmark_binary on any"
+        )
     if _FIGURE.value:
         from tfeffi.study import roofline_picture
 
@@ -119,10 +123,10 @@ def main(_):
 
     if _OUTPUT.value:
         files.refuse_existing(_OUTPUT.value)
-    if _PROFILE.value:
+    if _PROFILE.value and not _BENCHMARK_BINARY.value:
         return _profile()
     if _KERAS_MODEL.value or _FIGURE.value:
-        raise BadInput("--keras_model and --figure need --profile")
+        raise BadInput("--keras_model and --figure need --profile, on this machine")
     several = len(_MODEL.value) > 1
     latencies = bench.compare(
         _MODEL.value,
@@ -135,9 +139,9 @@ def main(_):
         cooldown_seconds=_COOLDOWN_SECONDS.value,
         input_shapes=_shapes(),
         timeout=_TIMEOUT.value,
-        engine=_engine(),
+        engine=_engine(operators=_PROFILE.value),
     )
-    print(latencies.table())
+    print(latencies.rows[0].table() if len(latencies.rows) == 1 else latencies.table())
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, latencies.to_json())
 

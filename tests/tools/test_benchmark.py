@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.bench.devices import standin
+from tests.bench.devices.test_native_output import sample
 from tests.export import handmade
 
 QUICK = ("--min_runs=20", "--min_seconds=0", "--rounds=2", "--warmup_runs=2")
@@ -47,6 +49,15 @@ def test_several_files_and_json(models, tmp_path):
     assert again.returncode == 2 and "exists already" in again.stderr
 
 
+def test_a_native_program_and_its_operators(models, tmp_path):
+    binary = standin.write(tmp_path / "benchmark_model", sample("x86_opprof_peakmem"))
+    flags = (f"--benchmark_binary={binary}", "--profile", "--threads=2", "--cpu_affinity=0")
+    done = benchmark(f"--model={models / 'small.tflite'}", *flags, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "0.3844" in done.stdout and "\nDEPTHWISE_CONV_2D  0.2040" in done.stdout
+    assert "2 threads on processors 0" in done.stdout
+
+
 def test_an_open_shape_is_given(models):
     path = models / "open.tflite"
     assert benchmark(f"--model={path}", "--input_shape=1x32x32x3", *QUICK).returncode == 0
@@ -63,6 +74,11 @@ def test_an_open_shape_is_given(models):
         ("open.tflite", ("--input_shape=1x32xc",), "must read like 1x224x224x3"),
         ("small.tflite", ("--threads=0",), "threads 0 must be at least 1"),
         ("small.tflite", ("--device=hst",), 'did you mean "host"?'),
+        ("small.tflite", ("--device=host,host",), "each once"),
+        ("small.tflite", ("--gpu",), "gpu needs the native program"),
+        ("small.tflite", ("--benchmark_binary=no",), 'there is no benchmark binary "no"'),
+        ("small.tflite", ("--cpu_affinity=x",), "must be a list such as 4-7"),
+        ("small.tflite", ("--cooldown_seconds=-1",), "cooldown_seconds -1.0 must be"),
     ),
 )
 def test_bad_input_is_one_line_and_exit_code_2(models, model, flags, line):

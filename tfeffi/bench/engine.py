@@ -22,6 +22,7 @@ class Engine:
         gpu, nnapi: use that delegate; only with `binary`.
         external_delegate: a library with a delegate: a file here, which is brought to the device, or
             else a path there.
+        operators: ask `binary` for the time of each operator too, which costs a little time.
         folder: where on the device a folder of ours is made, and removed; default that of the device.
 
     Example:
@@ -35,6 +36,7 @@ class Engine:
     gpu: bool = False
     nnapi: bool = False
     external_delegate: str | os.PathLike | None = None
+    operators: bool = False
     folder: str | None = None
 
     def request(self) -> dict:
@@ -51,6 +53,8 @@ class Engine:
                 f"{wanted[0]} needs the native program: LiteRT in Python has no such delegate; give "
                 "benchmark_binary, or external_delegate with a library"
             )
+        if self.operators and not self.binary:
+            raise BadInput("operators needs benchmark_binary; without one there is bench.profile")
         if self.binary and not os.path.isfile(self.binary):
             raise BadInput(
                 f'there is no benchmark binary "{self.binary}"; download it, name its path'
@@ -62,6 +66,7 @@ class Engine:
             "folder": self.folder, "xnnpack": self.xnnpack, "gpu": self.gpu or None,
             "nnapi": self.nnapi or None, "cpus": self.cpu_affinity and cpus(self.cpu_affinity),
             "delegate": self.external_delegate and os.fspath(self.external_delegate),
+            "operators": self.operators or None,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
 

@@ -180,7 +180,7 @@ def _summary(measured: list[dict], warmup_runs: int) -> dict:
         "runs": sum(answer["runs"] for answer in measured),
         "warmup_runs": measured[0].get("warmup_runs", warmup_runs),
     }
-    known = ("engine", "cpu", "machine", "cores", "delegated")
+    known = ("engine", "cpu", "machine", "cores", "delegated", "operators")
     row |= {key: measured[0][key] for key in known if told(key)}
     for key, name in (("peak_kb", "peak_memory_mb"), ("model_kb", "model_memory_mb")):
         if told(key):

@@ -34,6 +34,8 @@ def command(binary: str, model: str, request: dict, inputs: Sequence[str]) -> li
     words += [f"--use_{name}=true" for name in ("gpu", "nnapi") if request.get(name)]
     if request.get("delegate"):
         words.append(f"--external_delegate_path={request['delegate']}")
+    if request.get("operators"):
+        words.append("--enable_op_profiling=true")
     if shapes := request.get("shapes"):
         if len(shapes) != len(inputs):
             raise ModelError(f"it has {len(inputs)} inputs, {len(shapes)} shapes were given")
@@ -78,6 +80,10 @@ def answer(returncode: int, text: str, model: str, request: dict, machine: str, 
                 f'"{name}" on {where} did not run "{model}" on the {kind} delegate but on the CPU'
                 f"{_said(native_output.error(text))}"
             )
+    if request.get("operators"):
+        found["operators"] = native_output.operators(text)
+        if not found["operators"]:
+            raise ModelError(f'"{name}" on {where} told no operator of "{model}"')
     return {**found, "engine": name}
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import pathlib
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Container
+
+from tfeffi.bench.native_output import Operator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Latency:
         cpu_affinity: the processors that were asked for.
         delegated: how much of the graph the GPU, NNAPI or external delegate took, if the native
             binary ran one: "completely" or "partially".
+        operators: of the first round, in the order of the graph, if the native binary was asked.
         temperature_c_before, temperature_c_after: °C by thermal zone, before the first turn and after
             the last one, where the device tells.
         frequency_mhz_before, frequency_mhz_after: of each processor, likewise.
@@ -62,6 +65,7 @@ class Latency:
     delegated: str | None = None
     peak_memory_mb: float | None = None
     model_memory_mb: float | None = None
+    operators: tuple[Operator, ...] | None = None
     temperature_c_before: dict[str, float] | None = None
     temperature_c_after: dict[str, float] | None = None
     frequency_mhz_before: dict[str, float] | None = None
@@ -74,11 +78,25 @@ class Latency:
 
     def to_json(self) -> dict:
         """The record as JSON; what was not measured is absent."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        row = {name: value for name, value in vars(self).items() if value is not None}
+        if self.operators:
+            row["operators"] = [vars(operator) for operator in self.operators]
+        return row
 
     def table(self) -> str:
-        """The record as a table of one row."""
-        return Comparison((self,)).table()
+        """The record as a table of one row, and one of the operators if they are told."""
+        text = Comparison((self,)).table()
+        return f"{text}\n\n{self._operators()}" if self.operators else text
+
+    def _operators(self) -> str:
+        """The slowest first."""
+        total = sum(row.ms for row in self.operators) or 1.0
+        rows = sorted(self.operators, key=lambda row: -row.ms)
+        lines = [("operator", "ms", "share", "calls", "name")]
+        lines += [
+            (r.kind, f"{r.ms:.4f}", f"{r.ms / total:.1%}", str(r.calls), r.name) for r in rows
+        ]
+        return _aligned(lines, left=(0, 4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,27 +114,27 @@ class Comparison:
         several = len({row.device for row in self.rows}) > 1
         lines = [("device", *_HEADER)[not several :]]
         lines += [(row.device, *_line(row))[not several :] for row in self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        left = 1 + several
-        text = [
-            "  ".join(
-                cell.ljust(width) if place < left else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
+        text = _aligned(lines, left=range(1 + several))
         firsts = {row.device: row for row in reversed(self.rows)}
-        return "\n".join(
-            (
-                *text,
-                *(_where(firsts[name]) for name in dict.fromkeys(row.device for row in self.rows)),
-            )
-        )
+        names = dict.fromkeys(row.device for row in self.rows)
+        return "\n".join((text, *(_where(firsts[name]) for name in names)))
+
+
+def _aligned(lines: list[tuple[str, ...]], left: Container[int]) -> str:
+    """Columns of the same width; those in `left` begin at the same place, the others end there."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 _HEADER = (
     "model", "p50 ms", "p90 ms", "mean ms", "std ms", "first ms", "init ms", "runs", "KB", "zip KB",
-    "memory MB", "ratio",
+    "arena KB", "memory MB", "ratio",
 )  # fmt: skip
 
 
@@ -128,7 +146,8 @@ def _line(row: Latency) -> tuple[str, ...]:
     )
     return (
         pathlib.Path(row.model).name, *map(_time, times), str(row.runs),
-        f"{row.bytes / 1000:.1f}", f"{row.zip_bytes / 1000:.1f}", memory, ratio,
+        f"{row.bytes / 1000:.1f}", f"{row.zip_bytes / 1000:.1f}",
+        f"{row.activation_bytes / 1000:.1f}", memory, ratio,
     )  # fmt: skip
 
 

@@ -68,6 +68,23 @@ def test_ratios_are_of_means_where_there_is_no_median(tmp_path, model):
     assert called == [f"--graph={model}", f"--graph={other}"] * 2
 
 
+def test_operators_are_told_if_asked(model, tmp_path):
+    binary = program(tmp_path, sample("x86_opprof_peakmem"))
+    row = bench.benchmark(model, engine=bench.Engine(binary=binary, operators=True))
+    assert "--enable_op_profiling=true" in standin.calls(binary)[0]
+    assert [operator.kind for operator in row.operators][-2:] == ["FULLY_CONNECTED", "SOFTMAX"]
+    slowest = row.table().split("\n\n")[1].splitlines()[1]
+    assert slowest.split()[:3] == ["DEPTHWISE_CONV_2D", "0.2040", "53.3%"]
+    assert row.to_json()["operators"][1] == {
+        "kind": "DEPTHWISE_CONV_2D", "ms": 0.204, "calls": 1, "name": row.operators[1].name
+    }  # fmt: skip
+    plain = program(tmp_path, sample("x86_default"))
+    with pytest.raises(ModelError, match="told no operator of"):
+        bench.benchmark(model, engine=bench.Engine(binary=plain, operators=True))
+    with pytest.raises(tfeffi.BadInput, match="operators needs benchmark_binary"):
+        bench.benchmark(model, engine=bench.Engine(operators=True))
+
+
 def test_what_is_asked_for_becomes_flags(model, tmp_path):
     binary = program(tmp_path, FULL)
     shapes = handmade.relu(tmp_path / "s.tflite", (1, 1, 1, 3), signature=(-1, -1, -1, 3))
