@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 os.environ.setdefault(
     "TF_CPP_MIN_LOG_LEVEL", "3"
@@ -10,6 +11,12 @@ os.environ.setdefault(
 from absl import app, flags
 
 from tfeffi.errors import BadInput
+
+
+def _warning(message, *_, **__) -> str:
+    """A warning as a user of a tool wants it: one line, without the source that it came from."""
+    name = os.path.basename(sys.argv[0]).removesuffix(".py")
+    return f"{name}: warning: {' '.join(str(message).split())}\n"
 
 
 def _fail(error: Exception | str) -> int:
@@ -66,6 +73,7 @@ def run(main) -> None:
     """
 
     _show_in_help(sys.modules[main.__module__])
+    warnings.formatwarning = _warning
 
     def guarded(argv):
         if len(argv) > 1:

@@ -11,6 +11,7 @@ calibrated on training images; a test split is refused.
 
 from absl import flags
 
+from tfeffi.errors import BadInput
 from tfeffi.export import recipes
 from tfeffi.tools import app
 
@@ -57,7 +58,6 @@ _REPORT = flags.DEFINE_string("report", None, "JSON file with what was measured;
 def main(_):
     """Loads the calibration images, exports, prints, writes."""
     from tfeffi import export, files
-    from tfeffi.errors import BadInput
     from tfeffi.export.calibration import check_split
 
     quantize = None if _QUANTIZE.value in ("none", "float32", "") else _QUANTIZE.value
@@ -104,12 +104,13 @@ def _recipe():
     """The pairs of --quantize_layer; None without any."""
     if not _LAYERS.value:
         return None
+    for one in _LAYERS.value:
+        if "=" not in one:
+            raise BadInput(f"--quantize_layer={one} must read like 'PATTERN=NAME'")
     return [tuple(one.rpartition("=")[::2]) for one in _LAYERS.value]
 
 
 def _value_range():
-    from tfeffi.errors import BadInput
-
     try:
         lowest, highest = map(float, _RANGE.value)
     except ValueError:

@@ -51,6 +51,18 @@ def test_int8_calibrated_on_the_embedded_images(model, tmp_path):
             "use training images only",
         ),
         (("--quantize=flaot16",), 'did you mean "float16"?'),
+        (("--quantize=static_int4",), "--quantize=static_int4 needs --calibration=DATASET"),
+        (("--quantize_layer=.*=int8",), "needs --calibration=DATASET"),
+        (("--quantize_layer=conv9=dynamic",), '"conv9" matches no layer; the layers are conv2d'),
+        (("--quantize_layer=int8",), "must read like 'PATTERN=NAME'"),
+        (("--quantize_layer=.*=int9", "--calibration=fashion_mini"), 'unknown "int9" for ".*"'),
+        (("--quantize=int8", "--quantize_layer=.*=int8"), "exclude each other"),
+        (
+            ("--quantize=int8", "--calibration=fashion_mini", "--calibration_split=train[:0]"),
+            'the split "train[:0]" is empty',
+        ),
+        (("--value_range=0",), "--value_range=0 must be two numbers"),
+        (("--value_range=1,0",), "the first must be the lower one"),
     ),
 )
 def test_bad_input_is_one_line_and_exit_code_2(model, tmp_path, flags, line):
@@ -58,6 +70,20 @@ def test_bad_input_is_one_line_and_exit_code_2(model, tmp_path, flags, line):
     assert (done.returncode, done.stdout) == (2, "")
     assert line in done.stderr and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layer_by_layer_and_a_warning_about_another_range(model, tmp_path):
+    output, report = tmp_path / "m.tflite", tmp_path / "m.json"
+    done = export(
+        f"--model={model}", f"--output={output}", "--quantize_layer=logits=static_int4",
+        "--quantize_layer=.*=int8", "--calibration=fashion_mini", "--value_range=0,255",
+        "--calibration_split=train[:100]", "--min_agreement=0", f"--report={report}", "--reproducible",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "lie in [0, 1], expected is [0, 255]" in done.stderr and done.stderr.count("\n") == 1
+    record = json.loads(report.read_text())
+    assert record["recipe"] == [["logits", "static_int4"], [".*", "int8"]]
+    assert record["weight_types"]["int4"] == 13 * 13 * 8 * 10 / 2 and record["arena_bytes"] > 0
 
 
 def test_help_reads_well():

@@ -136,7 +136,11 @@ def tensors(graph) -> list[Tensor]:
 def stored_bytes(model, tensor) -> int:
     """The bytes of a constant, 0 for what is computed. Large files keep them behind the model."""
     buffer = model.Buffers(tensor.Buffer())
-    return buffer.DataLength() or (buffer.Size() if buffer.Offset() > 1 else 0)
+    if buffer.Offset() <= 1:
+        return buffer.DataLength()
+    if buffer.Offset() + buffer.Size() > len(model._tab.Bytes):
+        raise IndexError("the file ends before its constants do")
+    return buffer.Size()
 
 
 def _contents(content: bytes) -> Contents:

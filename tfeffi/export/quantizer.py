@@ -1,6 +1,7 @@
 """A float32 .tflite in fewer bits, by litert-quantizer: operator by operator, as planned."""
 
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,7 +39,8 @@ def quantize(
 
     recipe = _recipe(plan, integer_io)
     try:
-        with quiet.native_code():
+        with quiet.native_code(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*preserve_all_tensors")  # it debugs on purpose
             working = quantizer.Quantizer(content, recipe.get_quantization_recipe())
             ranges = _ranges(content, recipe, images, batch) if working.need_calibration else None
             done = working.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
