@@ -7,6 +7,8 @@
     tfeffi-compress --model=m.keras --output=s.keras --method=factorize --energy=0.9
     tfeffi-compress --model=m.keras --output=s.keras --method=separable
     tfeffi-compress --model=m.keras --output=s.keras --method=sparsify --sparsity=0.9
+    tfeffi-compress --model=m.keras --output=s.keras --method=tfmot_qat --tflite=s.tflite \\
+        --dataset=fashion_mini --epochs=2
 
 Prints what changed and what was left alone, and why; writes an ordinary .keras file and the report as
 JSON beside it.
@@ -26,7 +28,8 @@ _METHOD = flags.DEFINE_string(
     None,
     "prune; sensitivity (prunes by a table of what each layer bears); factorize (channel, spatial, "
     "tucker force the form); separable, 1d or bottleneck (replace convolutions); sparsify or cluster "
-    "(weights alone: no speed)",
+    "(weights alone: no speed); tfmot_prune, tfmot_cluster or tfmot_qat (trained in "
+    "tensorflow-model-optimization, on --dataset)",
     required=True,
 )
 _REPORT = flags.DEFINE_string(
@@ -48,6 +51,9 @@ _LATENCY_MS = flags.DEFINE_float(
 )
 _DEVICE = flags.DEFINE_string("device", None, "where latency is measured; default host")
 _THREADS = flags.DEFINE_integer("threads", None, "of the engine, for latency; default 1")
+_QUANTIZE = flags.DEFINE_enum(
+    "budget_quantize", None, ["int8"], "the files that bytes and latency are of; default float32"
+)
 _IGNORE = flags.DEFINE_list("ignore", [], "layers to leave alone, with commas between")
 _MULTIPLE_OF = flags.DEFINE_integer(
     "multiple_of", None, "round widths and ranks up to it; default 8"
@@ -109,7 +115,9 @@ _MID_ACTIVATION = flags.DEFINE_string(
     "mid_activation", None, "separable, 1d: the activation in between, such as relu; default none"
 )
 _SPARSITY = flags.DEFINE_float(
-    "sparsity", None, "sparsify: the fraction of weights that becomes zero; brings no speed"
+    "sparsity",
+    None,
+    "sparsify, tfmot_prune: the fraction of weights that becomes zero; brings no speed",
 )
 _SCOPE = flags.DEFINE_enum(
     "scope",
@@ -120,7 +128,25 @@ _SCOPE = flags.DEFINE_enum(
 _BITS = flags.DEFINE_integer(
     "bits", None, "cluster: each kernel keeps 2^bits values; default 8; brings no speed"
 )
-_PRESERVE = flags.DEFINE_bool("preserve_sparsity", None, "cluster: zeros stay zero")
+_PRESERVE = flags.DEFINE_bool(
+    "preserve_sparsity", None, "cluster (default no), tfmot_cluster (default yes): zeros stay zero"
+)
+_CLUSTERS = flags.DEFINE_integer(
+    "clusters", None, "tfmot_cluster: how many values each kernel keeps; default 16"
+)
+_TFLITE = flags.DEFINE_string(
+    "tflite", None, "tfmot_qat: the int8 .tflite to write, with the ranges that were trained"
+)
+_INTEGER_IO = flags.DEFINE_bool("integer_io", None, "tfmot_qat: its input and output are int8, too")
+_MIN_AGREEMENT = flags.DEFINE_float(
+    "min_agreement", None, "tfmot_qat: the share of images on which the file must give the class of "
+    "the model; default 0.9",
+)  # fmt: skip
+_TRAINED_EPOCHS = flags.DEFINE_integer("epochs", None, "tfmot_*: of its training; default 2")
+_TRAINED_BATCH = flags.DEFINE_integer("batch_size", None, "tfmot_*: images a step; default 64")
+_TRAINED_RATE = flags.DEFINE_float(
+    "learning_rate", None, "tfmot_*: of Adam, the peak of a cosine; default 0.001"
+)
 
 _DATASET = flags.DEFINE_string(
     "dataset", None, "images for prune (activations), factorize (data-aware) and fine-tuning"
@@ -171,6 +197,8 @@ def main(_):
     model = models.load(_MODEL.value)
     if images is not None and _DATA_AWARE.value and "data" in by_name.takes(_METHOD.value):
         arguments["data"] = images.take(_MEASURED.value)
+    if "training_data" in by_name.takes(_METHOD.value):
+        arguments["training_data"] = images
     if "seed" in by_name.takes(_METHOD.value):
         arguments["seed"] = _SEED.value
     if _EPOCHS.value and (_ITERATIONS.value or 1) > 1:
@@ -214,13 +242,17 @@ def _images():
     from tfeffi.export.calibration import check_split
 
     if not _DATASET.value:
-        if _EPOCHS.value:
-            raise BadInput("--finetune_epochs needs --dataset=NAME, such as fashion_mini")
+        for needs in [*["--finetune_epochs"] * bool(_EPOCHS.value), *_trained_by_tfmot()]:
+            raise BadInput(f"{needs} needs --dataset=NAME, such as fashion_mini")
         return None, None
     check_split(_SPLIT.value, "compression")
     splits = (_SPLIT.value, _VALIDATION.value)
     arguments = {"data_dir": _DATA_DIR.value, "image_size": _IMAGE_SIZE.value}
     return tuple(data.load(_DATASET.value, s, **arguments) if s else None for s in splits)
+
+
+def _trained_by_tfmot() -> list[str]:
+    return [f"--method={_METHOD.value}"] if _METHOD.value.startswith("tfmot_") else []
 
 
 def _arguments() -> dict:
@@ -231,13 +263,15 @@ def _arguments() -> dict:
         "macs": _MACS.value, "params": _PARAMS.value, "bytes": _BYTES.value,
         "latency": _LATENCY.value, "latency_ms": _LATENCY_MS.value,
     }  # fmt: skip
-    where = {"device": _DEVICE.value, "threads": _THREADS.value}
+    where = {
+        "device": _DEVICE.value, "threads": _THREADS.value, "quantize": _QUANTIZE.value,
+    }  # fmt: skip
     where = {key: value for key, value in where.items() if value is not None}
     given = any(value is not None for value in budget.values())
     factorizes = _METHOD.value in ("factorize", "channel", "spatial", "tucker")
     return {
         "budget": Budget(**budget, **where) if given or where else None,
-        "ignore": tuple(_IGNORE.value),
+        "ignore": tuple(_IGNORE.value) or None,
         "multiple_of": _MULTIPLE_OF.value,
         "importance": _IMPORTANCE.value,
         "threshold": _THRESHOLD.value,
@@ -258,6 +292,13 @@ def _arguments() -> dict:
         "scope": _SCOPE.value,
         "bits": _BITS.value,
         "preserve_sparsity": _PRESERVE.value,
+        "clusters": _CLUSTERS.value,
+        "tflite": _TFLITE.value,
+        "integer_io": _INTEGER_IO.value,
+        "min_agreement": _MIN_AGREEMENT.value,
+        "epochs": _TRAINED_EPOCHS.value,
+        "batch_size": _TRAINED_BATCH.value,
+        "learning_rate": _TRAINED_RATE.value,
     }
 
 
@@ -310,7 +351,7 @@ def _finetune(model, images, validation, step: str = ""):
         loss="reconstruction" if len(model.output_shape) == 4 else "cross_entropy",
         seed=_SEED.value,
     )
-    held = by_name.holding(_METHOD.value)
+    held = by_name.holding(_METHOD.value, model)
     workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value) / step
     trained = fit(model, images, validation, settings, methods=held, workdir=workdir)
     last = trained.history[-1]

@@ -1,5 +1,6 @@
 """Compression by the name of its method, as configs and the command line speak of it."""
 
+import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
@@ -26,10 +27,16 @@ METHODS: dict[str, tuple[str, str, dict[str, str]]] = {
     "sparsify": ("sparsity", "sparsify", {}),
     "cluster": ("clustering", "cluster", {}),
     "sensitivity": ("prune.sensitivity", "by_sensitivity", {}),
+    "tfmot_prune": ("tfmot", "prune_magnitude", {}),
+    "tfmot_cluster": ("tfmot", "cluster_weights", {}),
+    "tfmot_qat": ("tfmot", "quantize_aware", {}),
 }
 
 # what training must hold on to after a compression, and the method of tfeffi.methods that does
-HELD = {"sparsify": "keep_zeros", "cluster": "shared_weights"}
+HELD = {
+    "sparsify": "keep_zeros", "tfmot_prune": "keep_zeros",
+    "cluster": "shared_weights", "tfmot_cluster": "shared_weights",
+}  # fmt: skip
 
 _IN_STEPS = ("iterations", "schedule", "finetune")  # what makes "prune" prune in several steps
 _NOT_NAMED = ("model", "original")  # no argument that a name or a config can give
@@ -45,7 +52,8 @@ def compress(
         method: "prune", with `iterations` above 1 in steps (`prune.iteratively`); "sensitivity",
             which prunes by a table of sensitivities; "factorize", or "channel", "spatial" and
             "tucker" to force the form; "separable", "1d" and "bottleneck" to replace convolutions;
-            "sparsify" and "cluster" change weights alone.
+            "sparsify" and "cluster" change weights alone; "tfmot_prune", "tfmot_cluster" and
+            "tfmot_qat" train in tensorflow-model-optimization (the extra tfmot).
         arguments: of the function that the method stands for; None means not given.
 
     Returns:
@@ -68,8 +76,22 @@ def compress(
         if one.default is one.empty and one.name != "model" and one.name not in given:
             raise BadInput(f'method "{method}" needs a {one.name}; give {one.name}=...')
     if method == "prune":
-        return _prune(model, given)
-    return _function(method)(model, **METHODS[method][2], **given)
+        made, report = _prune(model, given)
+    else:
+        made, report = _function(method)(model, **METHODS[method][2], **given)
+    return made, _with_losses(model, made, report)
+
+
+def _with_losses(model, made, report):
+    """The report, with what the compression took away of the work of earlier ones, if anything."""
+    from tfeffi.compress import keeping, kernels
+
+    if not any(layer.weights for layer in model.layers):
+        return report
+    lost = keeping.lost(*(kernels.find(one, (), "compress")[0] for one in (model, made)))
+    if not lost or lost in report.note:
+        return report
+    return dataclasses.replace(report, note=f"{lost} {report.note}".strip())
 
 
 def _prune(model, given: dict[str, Any]):
@@ -99,9 +121,19 @@ def takes(method: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def holding(method: str | None) -> list:
-    """The training methods without which fine-tuning would undo this compression; often none."""
-    return [methods.build(HELD[method])] if method in HELD else []
+def holding(method: str | None, model: "keras.Model | None" = None) -> list:
+    """The training methods without which fine-tuning would undo a compression; often none.
+
+    Args:
+        method: the compression.
+        model: what is tuned; what earlier compressions made of it is held, too.
+    """
+    names = {HELD[method]} if method in HELD else set()
+    if model is not None:
+        from tfeffi.compress import keeping, kernels
+
+        names |= keeping.needed(kernels.find(model, (), "compress")[0])
+    return [methods.build(name) for name in sorted(names)]
 
 
 def check(method: str) -> None:

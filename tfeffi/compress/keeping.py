@@ -34,6 +34,17 @@ def lost(before: Sequence[Kernel], after: Sequence[Kernel]) -> str:
     return " ".join(one for one in found if one)
 
 
+def needed(kernels: Sequence[Kernel]) -> set[str]:
+    """The methods of `tfeffi.methods` that hold, in a training, what these kernels have."""
+    found = set()
+    for kernel in kernels:
+        if float(np.mean(kernel.values == 0)) >= _FEW:
+            found.add("keep_zeros")
+        if 2 * np.unique(kernel.values).size <= kernel.values.size:
+            found.add("shared_weights")
+    return found
+
+
 def _sentence(what: str, layers: Sequence[str]) -> str:
     if not layers:
         return ""

@@ -17,7 +17,8 @@ from tfeffi.train.settings import Settings
 BASELINE = "baseline"
 KEYS = ("base", "compress", "finetune", "export")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-_IMAGES = {"data", "calibration", "check_with", "finetune"}  # arguments that no config can give
+# arguments that no config can give
+_IMAGES = {"data", "training_data", "tflite", "calibration", "check_with", "finetune"}
 
 
 def check(config: Mapping[str, Any]) -> list[str]:

@@ -160,13 +160,16 @@ class _Study:
             arguments["budget"] = Budget(**arguments["budget"])
         if "data" in by_name.takes(arguments["method"]):
             arguments["data"] = self.splits.train.take(DATA_IMAGES)
+        if "training_data" in by_name.takes(arguments["method"]):
+            arguments["training_data"] = self.splits.train
         if (iterations := arguments.get("iterations", 1)) > 1:
             steps = iter(range(1, iterations))
 
             def tune(model):
                 if (step := next(steps, None)) is None:
                     return model
-                trained = self._fit(folder / f"step_{step}", spec["finetune"], model, verbose)
+                place, held = folder / f"step_{step}", by_name.holding(None, model)
+                trained = self._fit(place, spec["finetune"], model, verbose, held)
                 seconds[0] += trained.train_seconds
                 return trained.model
 
@@ -179,8 +182,8 @@ class _Study:
         return path, seconds[0]
 
     def _finetuned(self, folder, spec, keras_file, verbose) -> float:
-        held = by_name.holding(spec.get("compress", {}).get("method"))
         model = models.load(keras_file)
+        held = by_name.holding(spec.get("compress", {}).get("method"), model)
         return self._fit(folder, spec["finetune"], model, verbose, held).train_seconds
 
     def _fit(self, folder, spec, model, verbose, methods=()):
