@@ -28,7 +28,7 @@ _MODELS = flags.DEFINE_list("models", None, "only these networks; default all")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each file; 0: no times", lower_bound=0)
 
 CALIBRATION_IMAGES = 500
-MIXED = "static_int4, ends int8"
+MIXED = "static_int4 within int8"
 MODELS = {
     "mnist_classifier": {},
     "mobilenet_v2": {

@@ -269,7 +269,7 @@ model.set_weights([random.random(w.shape) for w in model.get_weights()])
 images = random.random((20, 6, 6, 1), np.float32)
 for way in (None, *recipes.RECIPES, {"conv2d.*": "static_int4", ".*": "float16"}):
     kwargs = {"recipe": way} if isinstance(way, dict) else {"quantize": way}
-    given = images if recipes.check(**kwargs) else None
+    given = images if recipes.check(kwargs.get("quantize"), kwargs.get("recipe")) else None
     path = f"{sys.argv[2]}/{way if isinstance(way, str) else type(way).__name__}.tflite"
     agree = None if given is None else 0.0
     tfeffi.export(

@@ -178,6 +178,8 @@ def test_what_a_killed_run_of_another_variant_left_is_not_gone_on_with(tmp_path)
         ({"a": {"export": {"quantise": "int8"}}}, '"quantise"; did you mean "quantize"'),
         ({"a": {"export": {"quantize": "int4"}}}, 'unknown quantize "int4"'),
         ({"a": {"export": {"integer_io": True}}}, 'integer_io needs quantize="int8"'),
+        ({"a": {"export": {"recipe": [("conv(", "int8")]}}}, "is no regular expression"),
+        ({"a": {"export": {"recipe": [("conv", "int9")]}}}, 'unknown "int9" for "conv"'),
         ({"a": {"export": "int8"}}, "export='int8' must be a mapping"),
         ({"baseline": {}}, '"baseline" is the trained model itself'),
         ({"../a": {}}, "name '../a' must be of letters"),

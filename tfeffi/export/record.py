@@ -14,9 +14,9 @@ class Exported:
         quantize: the name of its recipe, None for float32, "recipe" if it differs by layer.
         recipe: then, the pairs of pattern and name.
         bytes, zip_bytes: its size, and its size in a zip archive.
-        activation_bytes: the most activations alive at once, at batch 1; the arena's least size.
-        arena_bytes: what LiteRT's own kernels lay out for activations and scratch space when it
-            runs here, as measured; None where it could not be.
+        activation_bytes: the most activations alive at once, at batch 1, read from the file.
+        arena_bytes: what LiteRT's own kernels lay out for activations, scratch space and unpacked
+            weights, measured here; an output may lie on its input. None where it failed.
         operators: how often each builtin operator occurs.
         weight_types: the bytes of the constants, by type.
         inputs, outputs: name, dtype, shape (None: dynamic), scale and zero point.
@@ -66,7 +66,7 @@ class Exported:
             (
                 f"{self.path}: {self.bytes:,} bytes, {self.zip_bytes:,} zipped",
                 f"  weights      {self.quantize or 'float32'}{layers}",
-                f"  memory       activations at least {self.activation_bytes:,} bytes{arena}",
+                f"  memory       {self.activation_bytes:,} bytes of activations at once{arena}",
                 f"  tensors      {' -> '.join(ends)}",
                 f"  operators    {operators}",
                 f"  against Keras, {self.checked_images} images: largest difference "
