@@ -8,7 +8,8 @@ counts. The others stay unmatched: nothing is guessed.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -74,20 +75,67 @@ def match(kernels: Sequence[Kernel], operators: Sequence[Operator]) -> list[int 
         match([Kernel("Convolution (NHWC, F32) IGEMM")], operators)  # [0]
     """
     found: list[int | None] = [_builtin(kernel, operators) for kernel in kernels]
-    delegated = [at for at, kernel in enumerate(kernels) if not kernel.builtin]
+    builtin = {index for index in found if index is not None}
+    parts = {frozenset(before): part for before, part in partition(operators, builtin)}
+    done: set[int] = set()
+    for is_builtin, group in itertools.groupby(range(len(kernels)), lambda at: kernels[at].builtin):
+        places = list(group)
+        if is_builtin:
+            done.update(found[at] for at in places if found[at] is not None)
+            continue
+        part = [operators[index] for index in parts.pop(frozenset(done), ())]
+        names = [kernels[at].name for at in places]
+        for at, owner in zip(places, _aligned(names, part), strict=True):
+            found[at] = owner
+    return found
+
+
+def partition(
+    operators: Sequence[Operator], builtin: Collection[int]
+) -> list[tuple[list[int], list[int]]]:
+    """The parts that XNNPACK runs at a stretch, as LiteRT makes them.
+
+    Turn by turn, all operators of one sort, XNNPACK's or the builtin ones, that wait for nothing of
+    the other sort any more; it begins with the sort of the first operator. A part may so reach
+    far ahead in the file.
+
+    Args:
+        operators: of the file, in its order.
+        builtin: the indices of those that XNNPACK does not take.
+
+    Returns:
+        For each part the builtin operators that ran before it, and its own operators.
+    """
+    waiting = {tensor for one in operators for tensor in one.writes}
+    left, parts, before = list(operators), [], []
+    sort = bool(left) and left[0].index in builtin
+    while left:
+        taken, kept = [], []
+        for one in left:
+            is_next = (one.index in builtin) == sort and waiting.isdisjoint(one.reads)
+            (taken if is_next else kept).append(one)
+            if is_next:
+                waiting.difference_update(one.writes)
+        if not taken and not any(waiting.isdisjoint(one.reads) for one in left):
+            break  # a loop: the file is not what it should be
+        if sort:
+            before = before + [one.index for one in taken]
+        else:
+            parts.append((before, [one.index for one in taken]))
+        left, sort = kept, not sort
+    return parts
+
+
+def _aligned(names: Sequence[str], operators: Sequence[Operator]) -> list[int | None]:
+    """The operators of the kernels of one part."""
     tokens = [
         (operator.index, piece)
         for operator in operators
-        if operator.index not in found and not operator.is_constant
+        if not operator.is_constant
         for piece in _pieces(operator)
     ]
-    fits = np.array(
-        [[_fits(kernels[at].name, piece) for _, piece in tokens] for at in delegated], bool
-    ).reshape(len(delegated), len(tokens))
-    owners = [index for index, _ in tokens]
-    for at, owner in zip(delegated, _certain(fits, owners), strict=True):
-        found[at] = owner
-    return found
+    fits = np.array([[_fits(name, piece) for _, piece in tokens] for name in names], bool)
+    return _certain(fits.reshape(len(names), len(tokens)), [index for index, _ in tokens])
 
 
 def _builtin(kernel: Kernel, operators: Sequence[Operator]) -> int | None:
