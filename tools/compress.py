@@ -173,6 +173,15 @@ _L2 = flags.DEFINE_float("finetune_l2", 0.0, "L2 penalty on the kernels")
 _PRECISION = flags.DEFINE_string(
     "finetune_precision", "float32", "float32, mixed_bfloat16 or mixed_float16"
 )
+_TEACHER = flags.DEFINE_string(
+    "finetune_teacher", None, "a .keras file, such as that of --model, whose answers it is tuned on"
+)
+_TEMPERATURE = flags.DEFINE_float(
+    "finetune_temperature", None, "softens what the teacher says; default 1"
+)
+_ALPHA = flags.DEFINE_float(
+    "finetune_alpha", None, "the teacher's share of the loss, the labels have the rest; default 1"
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "where fine-tuning keeps its checkpoint: a killed run resumes there"
 )
@@ -185,6 +194,7 @@ def main(_):
     from tfeffi.compress import by_name
 
     by_name.check(_METHOD.value)
+    _check_teacher()
     report_path, arguments = _report_path(), _arguments()
     images, validation = _images()
 
@@ -351,6 +361,8 @@ def _finetune(model, images, validation, step: str = ""):
         loss="reconstruction" if len(model.output_shape) == 4 else "cross_entropy",
         seed=_SEED.value,
     )
+    if _TEACHER.value:
+        return _distilled(model, images)
     held = by_name.holding(_METHOD.value, model)
     workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value) / step
     trained = fit(model, images, validation, settings, methods=held, workdir=workdir)
@@ -363,6 +375,35 @@ def _finetune(model, images, validation, step: str = ""):
         "train_seconds": trained.train_seconds,
         "compile_seconds": trained.compile_seconds,
     }
+
+
+def _distilled(model, images):
+    """Trains the small model on the answers of a teacher; also what the report says of it."""
+    from tfeffi import models
+    from tfeffi.compress import distill
+
+    given = {"temperature": _TEMPERATURE.value, "alpha": _ALPHA.value}
+    made, report = distill(
+        model, models.load(_TEACHER.value), images, epochs=_EPOCHS.value, seed=_SEED.value,
+        batch_size=_BATCH_SIZE.value, learning_rate=_RATE.value,
+        **{key: value for key, value in given.items() if value is not None},
+    )  # fmt: skip
+    print(f"distilled, loss {report.settings['losses'][-1]:.4g}")
+    return made, report.to_json()
+
+
+def _check_teacher() -> None:
+    """BadInput before anything is done, not after a compression of minutes."""
+    from tfeffi.errors import BadInput
+
+    if not _TEACHER.value:
+        for flag in (_TEMPERATURE, _ALPHA):
+            if flag.value is not None:
+                raise BadInput(f"--{flag.name} is of distillation; give --finetune_teacher=m.keras")
+    elif not _EPOCHS.value:
+        raise BadInput("--finetune_teacher needs --finetune_epochs")
+    elif not pathlib.Path(_TEACHER.value).is_file():
+        raise BadInput(f'there is no model file "{_TEACHER.value}" for --finetune_teacher')
 
 
 def run():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfeffi import data
-from tfeffi.compress import Budget, distill, prune
+from tfeffi.compress import Budget, cluster, distill, prune, sparsify
 from tfeffi.errors import BadInput
 
 
@@ -110,3 +110,41 @@ def test_what_is_no_classifier_of_one_input():
     for model, says in ((sigmoid, "classes"), (two, "several inputs"), (unbuilt, "not built")):
         with pytest.raises(BadInput, match=says):
             distill(model, model, values)
+
+
+def test_labels_have_the_rest_of_the_loss():
+    one = teacher()
+    random = np.random.default_rng(0)
+    x, labels = random.random((32, 28, 28, 1), np.float32), random.integers(0, 10, 32)
+    _, report = distill(
+        one, one, (x, labels), epochs=1, batch_size=32, learning_rate=1e-9, alpha=0.25,
+        freeze_statistics=True,
+    )  # fmt: skip
+    scores = np.asarray(one(x), np.float64)
+    given = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    crossed = -given[np.arange(32), labels].mean()
+    assert report.settings["losses"][0] == pytest.approx(0.75 * crossed, rel=1e-3)
+
+
+def test_zeros_and_shared_values_stay():
+    model, x = teacher(), np.random.default_rng(0).random((64, 28, 28, 1), np.float32)
+    small = cluster(sparsify(model, 0.5, scope="layer")[0], 3, preserve_sparsity=True)[0]
+    made, _ = distill(small, model, x, epochs=2, batch_size=32, learning_rate=1e-3)
+    moved = 0
+    for before, after in zip(small.trainable_variables, made.trainable_variables, strict=True):
+        before, after = np.asarray(before), np.asarray(after)
+        if before.ndim > 1:
+            np.testing.assert_array_equal(before == 0, after == 0)
+            assert np.unique(after).size <= 8
+            moved += int((before != after).sum())
+    assert moved
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [(None, "alpha below 1 needs labels"), (np.full(64, 10), "whole numbers from 0 to 9")],
+)
+def test_labels_that_cannot_be_used(labels, message):
+    x = np.zeros((64, 28, 28, 1), np.float32)
+    with pytest.raises(BadInput, match=message):
+        distill(teacher(), teacher(), x if labels is None else (x, labels), alpha=0.5)

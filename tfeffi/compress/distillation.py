@@ -1,5 +1,6 @@
-"""Training a changed model to answer as the original does: images suffice, labels are not needed."""
+"""Training a changed model to answer as the original does: images suffice, labels may help."""
 
+import types
 from typing import Any
 
 import keras
@@ -8,7 +9,8 @@ import tensorflow as tf
 
 from tfeffi import layers
 from tfeffi.analysis.cost import cost
-from tfeffi.compress.prune.activity import batches
+from tfeffi.compress import by_name
+from tfeffi.compress.prune.batches import labelled
 from tfeffi.compress.report import Change, Report
 from tfeffi.errors import BadInput
 from tfeffi.surgery.graph import read
@@ -25,22 +27,26 @@ def distill(
     batch_size: int = 64,
     learning_rate: float = 0.01,
     temperature: float = 1.0,
+    alpha: float = 1.0,
     freeze_statistics: bool = False,
     seed: int = 0,
 ) -> tuple[keras.Model, Report]:
     """Trains a model on another's class probabilities, in place of labels.
 
-    The loss is T²·KL(teacher ‖ model), both softened by the temperature T. SGD with Nesterov
-    momentum, its rate falling to zero along a cosine. The teacher answers once for each image.
+    The loss is α·T²·KL(teacher ‖ model), both softened by the temperature T, and (1 − α) times the
+    cross entropy with the labels. SGD with Nesterov momentum, its rate falling to zero along a
+    cosine. The teacher answers once for each image. Zeros and shared values of the model's kernels
+    stay: it is a fine-tuning for `sparsify` and `cluster`, too.
 
     Args:
         model: what is trained, usually a compressed `teacher`; it is left as it is.
         teacher: a classifier of the same inputs and classes; logits or probabilities.
-        data: unlabelled training images: an array, `tfeffi.data.Images`, or a tf.data.Dataset of
-            batches; all are kept in memory.
+        data: training images: an array, `tfeffi.data.Images`, or a tf.data.Dataset of batches; all
+            are kept in memory. Labels are looked at below an alpha of 1 only.
         epochs, batch_size: as ever; a last, smaller batch of an epoch is left out.
         learning_rate: the peak.
         temperature: above 1 the unlikely classes count more.
+        alpha: from 0 to 1, the teacher's share of the loss.
         freeze_statistics: whether batch normalization keeps its moving statistics: for batches
             too small to have any of their own.
         seed: of the order of the images.
@@ -50,8 +56,8 @@ def distill(
         losses of the first and the last epoch.
 
     Raises:
-        BadInput: outputs of other shapes, too few images, a number out of range, or a loss that is
-            not finite.
+        BadInput: outputs of other shapes, too few images, an alpha below 1 without labels, a number
+            out of range, or a loss that is not finite.
 
     Example:
         small, _ = prune(model, Budget(macs=0.5), data=images)
@@ -59,21 +65,22 @@ def distill(
 
     Source: Hinton et al. 2015, arXiv 1503.02531, section 2.
     """
-    _check(model, teacher, epochs, batch_size, learning_rate, temperature)
-    images, answers = _answers(teacher, data)
+    check_numbers(epochs, batch_size, learning_rate, temperature, alpha)
+    _check(model, teacher)
+    images, answers, labels = _answers(teacher, data, alpha < 1)
     if len(images) < batch_size:
         raise BadInput(f"distill: {len(images)} images do not fill a batch of {batch_size}")
     working = layers.fuse_batch_normalization(precision.recast(model, "float32"))
     steps = len(images) // batch_size
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
-    step = _step(working, optimizer, temperature, not freeze_statistics)
+    step = _step(working, optimizer, temperature, alpha, not freeze_statistics)
     random, losses = np.random.default_rng(seed), []
     for _ in range(epochs):
         order, total = random.permutation(len(images)), 0.0
         for start in range(0, steps * batch_size, batch_size):
             rows = order[start : start + batch_size]
-            total += float(step(tf.constant(images[rows]), tf.constant(answers[rows])))
+            total += float(step(*(tf.constant(one[rows]) for one in (images, answers, labels))))
         losses.append(total / steps)
         if not np.isfinite(losses[-1]):
             raise BadInput(
@@ -86,6 +93,7 @@ def distill(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "temperature": temperature,
+        "alpha": alpha,
         "images": len(images),
         "losses": losses,
     }
@@ -93,17 +101,23 @@ def distill(
     return made, Report("distill", counted, counted, (change,), settings=settings)
 
 
-def _answers(teacher: keras.Model, data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """All images, and the log-probabilities that the teacher gives them up to a constant."""
-    probabilities = gives_probabilities(teacher)
+def _answers(teacher: keras.Model, data: Any, needs_labels: bool) -> tuple[np.ndarray, ...]:
+    """All images, the log-probabilities that the teacher gives them up to a constant, the labels."""
+    probabilities, classes = gives_probabilities(teacher), teacher.output_shape[-1]
     answer = tf.function(lambda x: _scores(teacher(x, training=False), probabilities))
-    images, answers = [], []
-    for (batch,) in batches(teacher, data, "distill"):
+    images, answers, labels = [], [], []
+    for (batch,), given in labelled(teacher, data, "distill"):
         images.append(batch.numpy())
         answers += [answer(batch[i : i + 64]).numpy() for i in range(0, len(batch), 64)]
+        if needs_labels and given is None:
+            raise BadInput("distill: alpha below 1 needs labels; give images with labels, or 1")
+        found = np.asarray(given).reshape(-1) if needs_labels else np.zeros(len(batch))
+        if needs_labels and (found.dtype.kind not in "iu" or not np.all(found == found % classes)):
+            raise BadInput(f"distill: labels must be whole numbers from 0 to {classes - 1}")
+        labels.append(found.astype(np.int64))
     if not images:
         raise BadInput("distill: the data is empty; give it at least one batch")
-    return np.concatenate(images), np.concatenate(answers)
+    return tuple(np.concatenate(one) for one in (images, answers, labels))
 
 
 def _scores(outputs, probabilities: bool):
@@ -111,26 +125,59 @@ def _scores(outputs, probabilities: bool):
     return tf.math.log(tf.clip_by_value(outputs, 1e-7, 1.0)) if probabilities else outputs
 
 
-def _step(model, optimizer, temperature: float, training: bool):
+def _step(model, optimizer, temperature: float, alpha: float, training: bool):
     probabilities = gives_probabilities(model)
     optimizer.build(model.trainable_variables)
+    run = types.SimpleNamespace(model=model)
+    held = by_name.holding(None, model)
+    for method in held:
+        method.on_model(run)
 
     @tf.function
-    def step(images, wanted):
+    def step(images, wanted, labels):
         wanted = tf.nn.log_softmax(wanted / temperature)
         with tf.GradientTape() as tape:
             scores = _scores(model(images, training=training), probabilities)
             given = tf.nn.log_softmax(scores / temperature)
-            each = tf.reduce_sum(tf.exp(wanted) * (wanted - given), axis=-1)
-            loss = temperature**2 * tf.reduce_mean(each)
-        variables = [v.value for v in model.trainable_variables]
-        optimizer.apply(tape.gradient(loss, variables), model.trainable_variables)
+            each = (
+                alpha * temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - given), axis=-1)
+            )
+            if alpha < 1:
+                each += (1 - alpha) * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+            loss = tf.reduce_mean(each)
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        for method in held:
+            gradients = method.on_gradients(run, gradients)
+        optimizer.apply(gradients, model.trainable_variables)
         return loss
 
     return step
 
 
-def _check(model, teacher, epochs, batch_size, learning_rate, temperature) -> None:
+def check_numbers(
+    epochs: int = 3,
+    batch_size: int = 64,
+    learning_rate: float = 0.01,
+    temperature: float = 1.0,
+    alpha: float = 1.0,
+) -> None:
+    """Raises BadInput for a number that `distill` does not take."""
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BadInput(f"distill: {name}={value!r}; give a whole number from 1 on")
+    numbers = {"learning_rate": learning_rate, "temperature": temperature, "alpha": alpha}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadInput(f"distill: {name}={value!r}; give a number")
+        if name != "alpha" and not (np.isfinite(value) and value > 0):
+            raise BadInput(f"distill: {name}={value!r}; give a number above 0")
+    if not 0 <= alpha <= 1:
+        raise BadInput(
+            f"distill: alpha={alpha!r}; give the teacher's share of the loss, from 0 to 1"
+        )
+
+
+def _check(model, teacher) -> None:
     graphs = [read(one).model for one in (model, teacher)]
     shapes = [(one.input_shape, one.output_shape) for one in graphs]
     if any(len(one.inputs) != 1 for one in graphs):
@@ -141,9 +188,3 @@ def _check(model, teacher, epochs, batch_size, learning_rate, temperature) -> No
             f"distill: the model maps {shapes[0][0]} to {shapes[0][1]}, the teacher {shapes[1][0]} "
             f"to {shapes[1][1]}; both must be classifiers of the same images and classes"
         )
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise BadInput(f"distill: {name}={value!r}; give a whole number from 1 on")
-    for name, value in (("learning_rate", learning_rate), ("temperature", temperature)):
-        if not (np.isfinite(value) and value > 0):
-            raise BadInput(f"distill: {name}={value!r}; give a number above 0")

@@ -3,12 +3,14 @@
 import hashlib
 import inspect
 import json
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from tfeffi.compress import by_name
 from tfeffi.compress.budget import ARGUMENTS, Budget
+from tfeffi.compress.distillation import check_numbers, distill
 from tfeffi.errors import BadInput, near
 from tfeffi.export import recipes
 from tfeffi.export.exporter import export
@@ -94,11 +96,32 @@ def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> 
             raise BadInput(f"{where}.compress: iterations={iterations!r} must be from 1 on, whole")
         if iterations > 1 and "finetune" not in spec:
             raise BadInput(f"{where}.compress: iterations={iterations} need {where}.finetune")
+        if iterations > 1 and "teacher" in spec["finetune"]:
+            raise BadInput(f"{where}.finetune: a teacher tunes once, not between iterations")
     if "finetune" in spec:
         finetune = _mapping(f"{where}.finetune", spec["finetune"])
-        _settings(f"{where}.finetune", {**train, **finetune})
+        if "teacher" in finetune:
+            _check_distillation(f"{where}.finetune", finetune)
+        else:
+            _settings(f"{where}.finetune", {**train, **finetune})
     if "export" in spec:
         _check_export(f"{where}.export", spec["export"])
+
+
+def _check_distillation(where: str, spec: Mapping[str, Any]) -> None:
+    """A fine-tuning by `distill`: the teacher and its arguments, and none of `config.train`."""
+    known = {p for p in inspect.signature(distill).parameters if p not in ("model", "data", "seed")}
+    for key in spec:
+        if key not in known:
+            raise BadInput(f'{where}: distillation takes no "{key}"; {near(str(key), known)}')
+    teacher = spec["teacher"]
+    if teacher != BASELINE and not pathlib.Path(str(teacher)).is_file():
+        raise BadInput(f'{where}: teacher="{teacher}" is neither "{BASELINE}" nor a .keras file')
+    numbers = ("epochs", "batch_size", "learning_rate", "temperature", "alpha")
+    try:
+        check_numbers(**{key: spec[key] for key in numbers if key in spec})
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
 
 
 def _check_compress(where: str, spec: Any) -> None:

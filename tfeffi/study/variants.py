@@ -4,7 +4,9 @@
         base       the variant it starts from; the trained model itself if absent
         compress   {"method": "prune" | "factorize" | ..., "budget": {"macs": 0.3}, ...};
                    {"method": "prune", "iterations": 3, ...} prunes in steps and fine-tunes after each
-        finetune   what differs from config.train
+        finetune   what differs from config.train; or {"teacher": "baseline" or a .keras file,
+               "temperature": 4.0, "alpha": 0.9, "epochs": 3, ...}, the arguments of
+               `tfeffi.compress.distill`
         export     {"quantize": "int8", ...}, the arguments of tfeffi.export
 
 Every step leaves its file in `workdir/NAME`, so that a killed run goes on where it was. A folder's
@@ -26,6 +28,7 @@ from tfeffi import bench, files, models
 from tfeffi.analysis.cost import cost
 from tfeffi.compress import by_name
 from tfeffi.compress.budget import Budget
+from tfeffi.compress.distillation import distill
 from tfeffi.errors import BadInput
 from tfeffi.export import export, recipes
 from tfeffi.study import latencies, specs
@@ -183,8 +186,24 @@ class _Study:
 
     def _finetuned(self, folder, spec, keras_file, verbose) -> float:
         model = models.load(keras_file)
+        if "teacher" in spec["finetune"]:
+            return self._distilled(folder, spec["finetune"], model)
         held = by_name.holding(spec.get("compress", {}).get("method"), model)
         return self._fit(folder, spec["finetune"], model, verbose, held).train_seconds
+
+    def _distilled(self, folder, spec, model) -> float:
+        """Fine-tunes on the answers of a teacher; the seconds it took."""
+        arguments, started = dict(spec), time.perf_counter()
+        teacher = arguments.pop("teacher")
+        path = self.workdir / BASELINE / "model.keras" if teacher == BASELINE else teacher
+        made, report = distill(
+            model, models.load(path), self.splits.train, seed=self.config["seed"], **arguments
+        )
+        self.console.print(report.table(), highlight=False, soft_wrap=True)
+        seconds = time.perf_counter() - started
+        with files.replacing(folder / "model.keras") as temporary:
+            made.save(temporary)
+        return seconds
 
     def _fit(self, folder, spec, model, verbose, methods=()):
         values = {**self.config["train"], **spec, "seed": self.config["seed"]}
