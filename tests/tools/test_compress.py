@@ -130,6 +130,7 @@ BAD = [
     (["--method=seperable"], 'unknown method "seperable"; did you mean "separable"'),
     (["--budget_macs=0.5", "--budget_params=0.5"], "macs and params was given"),
     (["--budget_macs=-1"], "macs=-1.0 is not positive"),
+    (["--budget_macs=0.5", "--budget_quantize=int8"], "is for bytes and latency, macs are the same"),
     (["--budget_latency=3"], "latency=3.0 is above 1; give a fraction in (0, 1], or latency_ms="),
     (["--budget_macs=0.5", "--threads=2"], "threads=2 is for latency, not for macs"),
     (["--budget_latency=0.5", "--device=moon"], 'unknown device "moon"'),
