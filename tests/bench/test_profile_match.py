@@ -64,6 +64,13 @@ def test_an_operator_may_have_no_kernel_or_several():
     assert match(kernels(*names), chain) == [1, 1, 2, 2, 3, 4, 4]
 
 
+def test_a_large_depthwise_kernel_runs_as_a_grouped_convolution():
+    seven, three = (operator("DEPTHWISE_CONV_2D", (1, size, size, 8)) for size in (7, 3))
+    names = ("Convolution (NHWC, F32) IGEMM", "Convolution (NHWC, F32) DWConv")
+    assert match(kernels(*names), numbered(seven, three)) == [0, 1]
+    assert match(kernels(names[0]), numbered(three)) == [None]
+
+
 def test_a_builtin_kernel_says_its_operator_itself():
     chain = numbered(operator("CONV_2D", CONV), operator("CUMSUM"), operator("CONV_2D", CONV))
     conv = "Convolution (NHWC, F32) IGEMM"

@@ -9,6 +9,7 @@ counts. The others stay unmatched: nothing is guessed.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -43,6 +44,7 @@ _KINDS = {  # its words for several
     "Convert": ("QUANTIZE", "DEQUANTIZE", "CAST"),
 }
 _BINARY = ("ADD", "SUB", "MUL", "DIV")
+_MOST_TAPS = 25  # of the kernels that XNNPACK has for depthwise convolutions
 _DYNAMIC = ("QD8", "QDU8", "QP8")  # activations quantized while the model runs
 
 
@@ -170,7 +172,10 @@ def _fits(kernel: str, piece) -> bool:
     if piece.kind not in _KINDS.get(name, ()) or (name == "Convert" and dynamic):
         return False
     if name == "Convolution":
-        return kernel.endswith("DWConv") == (piece.kind == "DEPTHWISE_CONV_2D")
+        if kernel.endswith("DWConv"):
+            return piece.kind == "DEPTHWISE_CONV_2D"
+        taps = math.prod(piece.kernel_shape[1:3])
+        return piece.kind == "CONV_2D" or taps > _MOST_TAPS  # grouped, one channel a group
     if name == "Fully Connected" and piece.kind == "CONV_2D":
         return tuple(piece.kernel_shape[1:3]) == (1, 1)
     return True
