@@ -14,6 +14,8 @@ import time
 
 import pytest
 
+from tfeffi import bench
+
 _UP = """
 import fcntl, socket, struct, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
@@ -259,3 +261,10 @@ def _children(pid):
             if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
                 found.append(int(stat.parent.name))
     return found
+
+
+def engine(phone, **how):
+    """With this environment's Python, unless a binary is given."""
+    if not how.get("binary"):
+        how.setdefault("python", sys.executable)
+    return bench.Engine(folder=str(phone.folder_there), **how)

@@ -8,7 +8,6 @@ import pytest
 
 import tfeffi
 from tests.bench.devices import daemons
-from tests.export import handmade
 from tfeffi import bench
 
 QUICK = {"min_runs": 5, "min_seconds": 0.0, "warmup_runs": 1}
@@ -23,11 +22,6 @@ def room():
             yield room
         finally:
             room.close()
-
-
-@pytest.fixture
-def model(tmp_path):
-    return handmade.relu(tmp_path / "m.tflite", shape=(1, 8))
 
 
 @pytest.fixture

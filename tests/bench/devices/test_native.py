@@ -21,11 +21,6 @@ SILENT = "WARN: GPU acceleration is unsupported on this platform.\n" + GPU.forma
 ).replace("GPU", "XNNPACK")
 
 
-@pytest.fixture
-def model(tmp_path):
-    return handmade.relu(tmp_path / "m.tflite", shape=(1, 8, 8, 3))
-
-
 def program(tmp_path, output, **how):
     return standin.write(tmp_path / "benchmark_model", output, **how)
 

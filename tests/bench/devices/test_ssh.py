@@ -7,7 +7,6 @@ import pytest
 
 import tfeffi
 from tests.bench.devices import daemons
-from tests.export import handmade
 from tfeffi import bench
 
 QUICK = {"min_runs": 5, "min_seconds": 0.0, "warmup_runs": 1}
@@ -22,11 +21,6 @@ def server():
             yield server
         finally:
             server.close()
-
-
-@pytest.fixture
-def model(tmp_path):
-    return handmade.relu(tmp_path / "m.tflite", shape=(1, 8))
 
 
 @pytest.mark.parametrize(
