@@ -7,7 +7,7 @@
 private_apt() {
   . /etc/os-release
   site=$(env -u APT_CONFIG apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' |
-    awk -v suite="$VERSION_CODENAME" '$2 == suite && $3 == "main" { print $1; exit }')
+    awk -v suite="$VERSION_CODENAME" '($2 == suite || $2 == "stable") && $3 == "main" { print $1; exit }')
   [ -n "$site" ] || { echo "apt has no source of Debian $VERSION_CODENAME main" >&2; exit 1; }
   [ -z "${apt:-}" ] || rm -rf "$apt"
   apt=$(mktemp -d)
