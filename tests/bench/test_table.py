@@ -4,13 +4,17 @@ import json
 
 import keras
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 import tfeffi
+from tests.bench.test_groups import packed
 from tests.compress.abacus import count, net
 from tfeffi import cost
 from tfeffi.bench import LatencyTable
+from tfeffi.bench.one_layer import exported
 from tfeffi.errors import BadInput
+from tfeffi.export.flatbuffer import ModelError
 
 
 def test_the_layers_of_a_model_by_their_time(abacus):
@@ -197,3 +201,9 @@ def test_on_this_machine(tmp_path):
     whole = LatencyTable(cache=tmp_path, quantize="int8", min_runs=5, min_seconds=0.0)
     guess = whole.predict(model)
     assert [row.kind for row in guess.rows] == ["CONV_2D", "RESHAPE"] and 0 < guess.ms < 1000
+    made = schema.ModelT.InitFromPackedBuf(exported(model), 0)
+    made.operatorCodes[0].builtinCode = made.operatorCodes[0].deprecatedBuiltinCode = 32
+    made.operatorCodes[0].customCode = b"Moon"
+    (tmp_path / "custom.tflite").write_bytes(packed(made))
+    with pytest.raises(ModelError, match=r'CUSTOM Moon.tflite" needs the custom operator "Moon"'):
+        table.predict(tmp_path / "custom.tflite")

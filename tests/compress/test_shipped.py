@@ -1,5 +1,6 @@
 """Budgets of what is shipped: the exported file holds them, by its size and by its measured time."""
 
+import dataclasses
 import pathlib
 
 import keras
@@ -149,6 +150,33 @@ def test_the_exported_file_is_within_its_budget_of_bytes(tmp_path, budget):
     assert 0.9 * limit <= made.bytes <= limit and again.bytes <= limit
     assert made.bytes == pathlib.Path(made.path).stat().st_size
     assert f"{made.bytes:,}" in report.table()
+
+
+def test_a_budget_of_time_or_bytes_in_int8(abacus, tmp_path):
+    """Time in int8 is counted alike on the abacus: as many MACs; bytes are a file's."""
+    model = keras.Sequential([keras.Input((64,)), *(keras.layers.Dense(96) for _ in range(3))])
+    randomize(model, 0)
+    ms = 0.5 * cost(model).macs * 1e-6
+    budget = Budget(latency_ms=ms, device=abacus, quantize="int8")
+    small, report = prune(model, budget, importance="l2")
+    counted, _ = prune(model, Budget(macs=0.5), importance="l2")
+    assert small.count_params() == counted.count_params()
+    assert report.measured["latency_ms_after"] <= ms
+    assert report.settings["budget"]["quantize"] == "int8"
+    with pytest.raises(
+        BadInput, match=r"latency_ms=1e-09\) cannot be met: .* still takes [\d.e-]+ ms"
+    ):
+        prune(model, dataclasses.replace(budget, latency_ms=1e-9), importance="l2")
+
+    budget = Budget(bytes=0.6, quantize="int8")
+    small, report = prune(model, budget, importance="l2", multiple_of=1)
+    made = tfeffi.export(
+        small, tmp_path / "m.tflite", quantize="int8", integer_io=True, min_agreement=0,
+        calibration=np.random.default_rng(0).random((20, 64), np.float32), tolerance=9.0,
+    )  # fmt: skip
+    after, before = (report.measured[f"file_bytes_{when}"] for when in ("after", "before"))
+    assert 0.55 * before <= after <= 0.6 * before
+    assert made.bytes == pytest.approx(after, rel=0.02)
 
 
 def test_factorization_meets_what_is_shipped(abacus, tmp_path):

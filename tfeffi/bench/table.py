@@ -61,7 +61,7 @@ class LatencyTable:
         *,
         quantize: str | None = None,
         min_runs: int = 50,
-        min_seconds: float = 0.1,
+        min_seconds: float = 0.05,
         rounds: int = 1,
     ):
         if quantize not in QUANTIZE:
@@ -71,7 +71,7 @@ class LatencyTable:
         self._timing = {"min_runs": min_runs, "min_seconds": min_seconds, "rounds": rounds}
         self.measured = 0  # how many operators were not in the cache
         self.unmeasured: dict[str, str] = {}  # layers that cannot be a model of their own, and why
-        (start,) = self._bench([runner.WARM_UP])
+        (start,) = self._bench([("start", runner.WARM_UP)])
         self.overhead_ms = _middle(start)
         self.identity = {
             "format": FORMAT, "device": device, "threads": threads, "engine": start.engine,
@@ -184,7 +184,7 @@ class LatencyTable:
 
     def model_ms(self, model: keras.Model) -> float:
         """The median time of the whole model, exported as the table says and measured now, not kept."""
-        return _middle(*self._bench([one_layer.exported(model, self.quantize)]))
+        return _middle(*self._bench([("model", one_layer.exported(model, self.quantize))]))
 
     def _known_ms(self, key: str, memory: int | None) -> float | None:
         """A layer's time from what is known; None if something is not."""
@@ -203,7 +203,10 @@ class LatencyTable:
             if _entry(group.key, size) not in self._operators
         }
         counts = [groups.copies(group, size) for group in missing.values()]
-        made = (program.alone(one, n) for one, n in zip(missing.values(), counts, strict=True))
+        made = (
+            (one.kind.replace("/", "_"), program.alone(one, count))
+            for one, count in zip(missing.values(), counts, strict=True)
+        )
         found = self._bench(made) if missing else []
         for entry, count, row in zip(missing, counts, found, strict=True):
             ms = max(0.0, (_middle(row) - self.overhead_ms) / count)
@@ -211,11 +214,12 @@ class LatencyTable:
             self.measured += 1
         self._write()
 
-    def _bench(self, contents) -> tuple[Latency, ...]:
+    def _bench(self, files_by_name) -> tuple[Latency, ...]:
+        """Of pairs of a name, which an error then shows, and a flatbuffer."""
         with tempfile.TemporaryDirectory() as folder:
             paths = []
-            for number, content in enumerate(contents):
-                paths.append(pathlib.Path(folder) / f"operator_{number}.tflite")
+            for number, (name, content) in enumerate(files_by_name):
+                paths.append(pathlib.Path(folder) / f"{number} {name}.tflite")
                 paths[-1].write_bytes(content)
             return compare(paths, device=self.device, threads=self.threads, **self._timing).rows
 
