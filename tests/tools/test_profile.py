@@ -1,21 +1,15 @@
 """tfeffi-benchmark --profile, run as a user runs it."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import pytest
 
 import tfeffi
 from tests.export import handmade
+from tests.tools.test_benchmark import benchmark
 
 QUICK = ("--min_runs=3", "--min_seconds=0", "--warmup_runs=1")
-
-
-def benchmark(*flags):
-    command = [sys.executable, "-m", "tfeffi.tools.benchmark", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,8 @@ def not_delegated(row, rows) -> str | None:
     """LiteRT's own kernels are slower, and each ends a part that XNNPACK runs at a stretch."""
     if row.ran == "builtin" and row.kind not in ("QUANTIZE", "DEQUANTIZE"):
         return (
-            f"XNNPACK does not take {row.kind} in {row.dtype}, LiteRT's own kernel runs it: use another "
-            "operation there"
+            f"XNNPACK does not take this {row.kind} of {row.dtype} activations, LiteRT's own kernel runs "
+            "it: other types of weights and activations (int8), or another operation there"
         )
     return None
 
@@ -46,6 +46,10 @@ def island(row, rows) -> str | None:
     """A change of type between two operators: one of the two sides is not quantized."""
     if row.kind not in ("QUANTIZE", "DEQUANTIZE"):
         return None
+    if row.operator.is_constant:
+        return (
+            "it unpacks weights at every inference: store them in a type that XNNPACK reads (int8)"
+        )
     if not _follows(row, rows) or not _precedes(row, rows):
         return "it changes the type of an input or output: export with integer inputs and outputs"
     return (
