@@ -1,7 +1,8 @@
 """Make a trained model smaller: every function here is `(model, ...) -> (model, Report)`.
 
 The result is an ordinary Keras functional model; the report says what changed, what was left alone
-and why, and what it saved. Nothing here trains but `distill`: fine-tune as you trained the original.
+and why, and what it saved. Nothing here trains but `distill` and `tfmot`: fine-tune as you trained the
+original.
 """
 
 import importlib
@@ -21,7 +22,9 @@ _HOMES = {
     "recalibrate": "recalibration",
     "replace_convolutions": "structures",
     "sparsify": "sparsity",
+    "tfmot": "tfmot",
 }
+_MODULES = ("prune", "tfmot")  # the first can be called, too
 __all__ = sorted(_HOMES)
 
 
@@ -29,7 +32,7 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'tfeffi.compress' has no attribute {name!r}")
     module = importlib.import_module(f"tfeffi.compress.{_HOMES[name]}")
-    return module if name == "prune" else getattr(module, name)  # a package that can be called
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:
