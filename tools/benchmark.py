@@ -37,7 +37,9 @@ _TIMEOUT = flags.DEFINE_float("timeout", 600.0, "seconds until a turn is given u
 _BENCHMARK_BINARY = flags.DEFINE_string(
     "benchmark_binary", None, "Google's benchmark_model, built for the device, to run there"
 )
-_DEVICE_PYTHON = flags.DEFINE_string("device_python", None, "the device's Python; default python3")
+_DEVICE_PYTHON = flags.DEFINE_string(
+    "device_python", None, "the device's Python: on its PATH, or a whole path; default python3"
+)
 _DEVICE_FOLDER = flags.DEFINE_string(
     "device_folder",
     None,
@@ -141,7 +143,11 @@ def main(_):
         timeout=_TIMEOUT.value,
         engine=_engine(operators=_PROFILE.value),
     )
-    print(latencies.rows[0].table() if len(latencies.rows) == 1 else latencies.table())
+    whole = len(latencies.rows) > 1
+    print(latencies.table() if whole else latencies.rows[0].table())
+    if whole and _PROFILE.value:
+        for row in latencies.rows:
+            print(f"\n{row.model} on {row.device}\n{row.operator_table()}")
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, latencies.to_json())
 

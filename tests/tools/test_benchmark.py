@@ -56,6 +56,9 @@ def test_a_native_program_and_its_operators(models, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "0.3844" in done.stdout and "\nDEPTHWISE_CONV_2D  0.2040" in done.stdout
     assert "2 threads on processors 0" in done.stdout
+    both = f"--model={models / 'small.tflite'},{models / 'large.tflite'}"
+    done = benchmark(both, *flags, *QUICK)
+    assert done.returncode == 0 and done.stdout.count("\nDEPTHWISE_CONV_2D  0.2040") == 2
 
 
 def test_an_open_shape_is_given(models):

@@ -3,6 +3,8 @@
 import collections
 import dataclasses
 
+from tfeffi.bench.record import aligned
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerLatency:
@@ -46,7 +48,9 @@ class Layers:
         for row in rows:
             shape = " ".join("x".join(map(str, shape)) for shape in row.input_shapes)
             lines.append((row.layer, row.kind, shape, f"{row.ms:.4f}", f"{row.ms / self.ms:.1%}"))
-        return "\n".join((*_aligned(lines, 3), f"{_where(self)}; together {self.ms:.4f} ms"))
+        return "\n".join(
+            (aligned(lines, left=range(3)), f"{_where(self)}; together {self.ms:.4f} ms")
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,20 +98,8 @@ class Prediction:
         for kind, ms in (*total.most_common(), ("starting", self.fixed_ms)):
             times = str(count.get(kind, 1))
             lines.append((kind, times, f"{ms:.4f}", f"{ms / max(self.ms, 1e-12):.1%}"))
-        return "\n".join((*_aligned(lines, 1), f"{_where(self)}; together {self.ms:.4f} ms"))
+        return "\n".join((aligned(lines, left=(0,)), f"{_where(self)}; together {self.ms:.4f} ms"))
 
 
 def _where(found) -> str:
     return f"{found.device}, {found.threads} thread{'s' * (found.threads > 1)}"
-
-
-def _aligned(lines: list[tuple[str, ...]], texts: int) -> list[str]:
-    """Columns of equal width; the first so many flush left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i < texts else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]

@@ -4,10 +4,10 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 from tfeffi.bench import profile_advice
+from tfeffi.bench.record import aligned
 from tfeffi.bench.roofline import Machine
 from tfeffi.errors import BadInput
 from tfeffi.export.operators import Operator
@@ -150,7 +150,11 @@ class Profile:
     def table(self) -> str:
         """All rows, then the worst and what to do about them, then what ran them."""
         lines = [_HEADER, *(_line(row) for row in self.rows)]
-        sections = [_aligned(lines), "", f"worst, by the time above what {self._machine()} allows:"]
+        sections = [
+            aligned(lines, left=range(3)),
+            "",
+            f"worst, by the time above what {self._machine()} allows:",
+        ]
         for number, row in enumerate(self.worst(), 1):
             what = f"{number:2}. {row.lost_ms:.4f} ms  {row.name} ({row.kind})"
             sections += [what, *(f"      {line}" for line in self.advice(row))]
@@ -190,18 +194,6 @@ def _line(row: Row) -> tuple[str, ...]:
         text(row.intensity, ".1f"), text(row.macs_per_second and row.macs_per_second / 1e9, ".1f"),
         text(row.attained, ".0%"), row.bound or "-",
     )  # fmt: skip
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Columns of text; the first three begin at the left."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
 
 
 def read(path: str | os.PathLike) -> dict[str, Any] | None:

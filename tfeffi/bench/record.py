@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import statistics
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from tfeffi.bench.native_output import Operator
 
@@ -86,17 +86,19 @@ class Latency:
     def table(self) -> str:
         """The record as a table of one row, and one of the operators if they are told."""
         text = Comparison((self,)).table()
-        return f"{text}\n\n{self._operators()}" if self.operators else text
+        return f"{text}\n\n{self.operator_table()}" if self.operators else text
 
-    def _operators(self) -> str:
-        """The slowest first."""
+    def operator_table(self) -> str:
+        """The operators that the program told, the slowest first."""
+        if not self.operators:
+            return "its operators were not told"
         total = sum(row.ms for row in self.operators) or 1.0
         rows = sorted(self.operators, key=lambda row: -row.ms)
         lines = [("operator", "ms", "share", "calls", "name")]
         lines += [
             (r.kind, f"{r.ms:.4f}", f"{r.ms / total:.1%}", str(r.calls), r.name) for r in rows
         ]
-        return _aligned(lines, left=(0, 4))
+        return aligned(lines, left=(0, 4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +116,13 @@ class Comparison:
         several = len({row.device for row in self.rows}) > 1
         lines = [("device", *_HEADER)[not several :]]
         lines += [(row.device, *_line(row))[not several :] for row in self.rows]
-        text = _aligned(lines, left=range(1 + several))
+        text = aligned(lines, left=range(1 + several))
         firsts = {row.device: row for row in reversed(self.rows)}
         names = dict.fromkeys(row.device for row in self.rows)
         return "\n".join((text, *(_where(firsts[name]) for name in names)))
 
 
-def _aligned(lines: list[tuple[str, ...]], left: Container[int]) -> str:
+def aligned(lines: Sequence[Sequence[str]], left: Container[int]) -> str:
     """Columns of the same width; those in `left` begin at the same place, the others end there."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
