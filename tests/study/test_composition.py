@@ -61,6 +61,6 @@ def test_a_chain_keeps_what_came_before_in_its_files(tmp_path):
     first, *_, last = result.rows
     assert last["kept"] == "channels, zeros, values" and "lost" not in last
     assert last["channels"] < first["channels"] and last["zip_bytes"] < 0.6 * first["zip_bytes"]
-    assert last["zeros"] >= 0.495 and last["values_per_channel"] <= 16
+    assert last["zero_share"] >= 0.495 and last["values_per_channel"] <= 16
     again = experiments.run(config, tmp_path, verbose=False)
     assert again.rows == result.rows

@@ -39,7 +39,7 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
             "name": " → ".join(order) or "trained", "steps": len(order),
             **spread({"accuracy": seed["accuracy"]} for seed in seeds),
             **{key: first[key] for key in ("bytes", "zip_bytes", "channels")},
-            "zeros": min(seed["zeros"] for seed in seeds),
+            "zero_share": min(seed["zeros"] for seed in seeds),
             "values_per_channel": max(seed["values_per_channel"] for seed in seeds),
             "kept": ", ".join(first["promised"]) or "–",
             "dataset": f"{config['data']['name']} {config['data']['test']}",
