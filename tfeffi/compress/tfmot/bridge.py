@@ -23,7 +23,7 @@ from tfeffi.surgery import replace
 from tfeffi.surgery.forward import Forward
 from tfeffi.surgery.graph import Call, Graph, Layer, read
 
-CLOSE = 1e-4  # of the largest output: rounding stays below 1e-6 or so, another function does not
+CLOSE = 1e-4  # of the largest output: most are equal to the bit, another function is far off
 _OPEN_SIZE = 64  # of an image whose height and width are open
 
 
@@ -67,9 +67,8 @@ def to_tf_keras(model: keras.Model):
         twin = to_tf_keras(keras.applications.MobileNetV2(weights=None))
     """
     twin = build(model).model
-    for layer in twin.layers:
-        if hasattr(layer, "fused"):
-            layer.fused = False
+    for layer in _fused(twin):
+        layer.fused = False
     return twin
 
 
@@ -106,7 +105,12 @@ def build(model: keras.Model) -> Bridge:
         name=graph.model.name,
     )  # fmt: skip
     layers.copy_weights()
+    fused = _fused(twin)
+    for layer in fused:
+        layer.fused = False  # it rounds otherwise, which deep networks with odd weights amplify
     _check_same(graph, twin, tensors)
+    for layer in fused:
+        layer.fused = True
     return Bridge(graph, twin, layers.weights())
 
 
@@ -220,6 +224,11 @@ class _Layers:
         one.set_weights(arrays)
         if layer.kind == "Normalization" and arrays:
             one.finalize_state()
+
+
+def _fused(twin) -> list:
+    """The batch normalizations that run through TensorFlow's fused kernel."""
+    return [layer for layer in twin.layers if getattr(layer, "fused", False)]
 
 
 def _check_same(graph: Graph, twin, tensors: dict) -> None:
