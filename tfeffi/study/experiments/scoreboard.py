@@ -181,7 +181,8 @@ def _compressed(model, arguments, images):
         arguments["budget"] = Budget(**arguments["budget"])
     if "data" in by_name.takes(arguments["method"]):
         arguments["data"] = images.take(DATA_IMAGES)
-    return by_name.compress(model, **arguments)[0], by_name.holding(arguments["method"])
+    small = by_name.compress(model, **arguments)[0]
+    return small, by_name.holding(arguments["method"], small)
 
 
 def _export(cells: Cells, folder: str, name: str, recipe, seed, arguments) -> dict[str, Any]:
