@@ -43,6 +43,7 @@ def trainable(model):
         ("mnist_classifier", {}, 627_200 + 10_035_200 + 401_408 + 1_280, 454_922),
         # MLPerf Tiny: 78 666 parameters, 12.50 M MACs.
         ("resnet8_mlperf_tiny", {}, 12_501_632, 78_666),
+        ("resnet_short", RGB, 5_603_648, 40_666),
         # keras.applications.MobileNetV2, counted in tests/analysis.
         ("mobilenet_v2", {**IMAGENET, "reductions": 5}, 300_774_272, 3_538_984),
     ],

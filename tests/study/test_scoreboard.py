@@ -87,6 +87,12 @@ def test_nothing_is_done_twice(made):
         ({"base": "refrence", "seeds": (0,)}, 'no base "refrence" before it'),
         ({"base": "reference", "seeds": (0, 7)}, "has not all of its seeds"),
         ({"base": "reference", "seeds": (0,), "train": {"epochs": 0}}, "epochs=0"),
+        ({"base": "reference"}, 'needs "seeds"'),
+        ({"base": "reference", "seeds": (0,), "compress": {"method": "prun"}}, "prune"),
+        ({"base": "reference", "seeds": (0,), "exports": {"a": {"quantise": "int8"}}}, "quantize"),
+        ({"base": "reference", "seeds": (0,), "exports": {"a": {"quantize": "int7"}}}, "int8"),
+        ({"base": "reference", "seeds": (0,), "keep": {"int4": "a.tflite"}}, 'no export "int4"'),
+        ({"base": "reference", "seeds": (0,), "methods": [{"name": "muon"}]}, "muon"),
     ],
 )
 def test_what_cannot_be_made_is_said_first(tmp_path, network, message):

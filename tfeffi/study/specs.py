@@ -45,7 +45,7 @@ def check(config: Mapping[str, Any]) -> list[str]:
             f"config: replicates={config['replicates']}, but sweep runs one replicate; "
             "leave it out, or sweep each seed into its own workdir"
         )
-    _settings("config.train", config["train"])
+    settings("config.train", config["train"])
     for name, spec in variants.items():
         _check_name(name)
         _check_variant(f"config.variants.{name}", spec, variants, config["train"])
@@ -90,7 +90,7 @@ def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> 
     if not isinstance(base, str) or base not in (BASELINE, *variants):
         raise BadInput(f'{where}: no base "{base}"; {near(str(base), [BASELINE, *variants])}')
     if "compress" in spec:
-        _check_compress(f"{where}.compress", spec["compress"])
+        check_compress(f"{where}.compress", spec["compress"])
         iterations = spec["compress"].get("iterations", 1)
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
             raise BadInput(f"{where}.compress: iterations={iterations!r} must be from 1 on, whole")
@@ -103,9 +103,9 @@ def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> 
         if "teacher" in finetune:
             _check_distillation(f"{where}.finetune", finetune)
         else:
-            _settings(f"{where}.finetune", {**train, **finetune})
+            settings(f"{where}.finetune", {**train, **finetune})
     if "export" in spec:
-        _check_export(f"{where}.export", spec["export"])
+        check_export(f"{where}.export", spec["export"])
 
 
 def _check_distillation(where: str, spec: Mapping[str, Any]) -> None:
@@ -124,7 +124,8 @@ def _check_distillation(where: str, spec: Mapping[str, Any]) -> None:
         raise BadInput(f"{where}: {error}") from None
 
 
-def _check_compress(where: str, spec: Any) -> None:
+def check_compress(where: str, spec: Any) -> None:
+    """Raises BadInput, beginning with `where`, for a compression that could not be made."""
     method = _mapping(where, spec).get("method")
     if not isinstance(method, str):
         raise BadInput(f"{where}: method={method!r} must be one of {', '.join(by_name.METHODS)}")
@@ -147,7 +148,8 @@ def _check_compress(where: str, spec: Any) -> None:
             raise BadInput(f"{where}: {error}") from None
 
 
-def _check_export(where: str, spec: Any) -> None:
+def check_export(where: str, spec: Any) -> None:
+    """Raises BadInput, beginning with `where`, for arguments that `tfeffi.export` does not take."""
     keywords = inspect.signature(export).parameters.values()
     known = {p.name for p in keywords if p.kind is p.KEYWORD_ONLY} - _IMAGES
     for key in _mapping(where, spec):
@@ -159,7 +161,8 @@ def _check_export(where: str, spec: Any) -> None:
         raise BadInput(f"{where}: {error}") from None
 
 
-def _settings(where: str, values: Mapping[str, Any]) -> None:
+def settings(where: str, values: Mapping[str, Any]) -> None:
+    """Raises BadInput, beginning with `where`, for settings of a training that are none."""
     try:
         Settings.from_mapping(values)
     except BadInput as error:

@@ -23,8 +23,8 @@ from tfeffi import analysis, bench, files, methods, models, train
 from tfeffi.compress import by_name
 from tfeffi.compress.budget import Budget
 from tfeffi.errors import BadInput, near
-from tfeffi.export import export
-from tfeffi.study import latencies
+from tfeffi.export import export, recipes
+from tfeffi.study import latencies, specs
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.train import experiment
 
@@ -83,16 +83,32 @@ def plan(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 f'network "{name}": no base "{given["base"]}" before it; {near(given["base"], plans)}'
             )
         base = plans.get(given.get("base"))
-        if base and not set(given["seeds"]) <= set(base["seeds"]):
+        if base and not set(given.get("seeds", ())) <= set(base["seeds"]):
             raise BadInput(f'network "{name}": its base "{given["base"]}" has not all of its seeds')
         plans[name] = {
-            **given, "data": dict(config["data"]),
+            **given, "seeds": tuple(given.get("seeds", ())), "data": dict(config["data"]),
             "train": {**config["train"], **given.get("train", {})},
             "methods": [dict(m) for m in given.get("methods", config.get("methods", ()))],
             "exports": dict(given.get("exports", config["exports"])),
         }  # fmt: skip
-        train.Settings.from_mapping(plans[name]["train"])
+        _check(f'network "{name}"', plans[name])
     return plans
+
+
+def _check(where: str, spec: Mapping[str, Any]) -> None:
+    """What can be wrong before anything is trained."""
+    if not spec["seeds"] or not spec["exports"]:
+        raise BadInput(f'{where} needs "seeds" and "exports", at least one of each')
+    specs.settings(f"{where}: train", spec["train"])
+    for values in spec["methods"]:
+        methods.build(**values)
+    if "compress" in spec:
+        specs.check_compress(f"{where}: compress", spec["compress"])
+    for label, arguments in spec["exports"].items():
+        specs.check_export(f"{where}: exports.{label}", arguments)
+    for label in spec.get("keep", {}):
+        if label not in spec["exports"]:
+            raise BadInput(f'{where}: keep: no export "{label}"; {near(label, spec["exports"])}')
 
 
 def _pairs(plans: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -181,6 +197,8 @@ def _compressed(model, arguments, images):
         arguments["budget"] = Budget(**arguments["budget"])
     if "data" in by_name.takes(arguments["method"]):
         arguments["data"] = images.take(DATA_IMAGES)
+    if "training_data" in by_name.takes(arguments["method"]):
+        arguments["training_data"] = images
     small = by_name.compress(model, **arguments)[0]
     return small, by_name.holding(arguments["method"], small)
 
@@ -191,9 +209,8 @@ def _export(cells: Cells, folder: str, name: str, recipe, seed, arguments) -> di
     target = cells.workdir / path
     target.unlink(missing_ok=True)  # of a run that was killed before its cell was written
     images = splits.train.take(CALIBRATION_IMAGES)
-    more = (
-        {"calibration": images} if arguments.get("quantize") == "int8" else {"check_with": images}
-    )
+    needed = recipes.check(arguments.get("quantize"), arguments.get("recipe"))
+    more = {"calibration" if needed else "check_with": images}
     made = export(models.load(cells.workdir / folder / "model.keras"), target, **arguments, **more)
     return {
         "accuracy": bench.evaluate(target, splits.test), "kept": str(path),
