@@ -195,6 +195,12 @@ def check_parity(
         raise ExportError(_apart(parity, allowed))
 
 
+def check_agreement(fraction: float | None) -> None:
+    """BadInput unless it is a fraction, or None for the default."""
+    if fraction is not None and not 0 <= fraction <= 1:  # not a number is not
+        raise BadInput(f"min_agreement {fraction} must be a fraction from 0 to 1")
+
+
 def _apart(parity: Parity, limit: str) -> str:
     agrees = parity.top1_agreement
     classes = "" if agrees is None else f" and gives {agrees:.1%} of the images the same class"

@@ -187,8 +187,7 @@ def _check_numbers(batch_size, tolerance, min_agreement) -> None:
         )
     if tolerance is not None and not tolerance >= 0:  # not a number is not
         raise BadInput(f"tolerance {tolerance} must be at least 0")
-    if min_agreement is not None and not 0 <= min_agreement <= 1:
-        raise BadInput(f"min_agreement {min_agreement} must be a fraction from 0 to 1")
+    contract.check_agreement(min_agreement)
 
 
 def _loaded(model) -> keras.Model:
