@@ -6,7 +6,9 @@ import re
 
 from tfeffi.errors import BadInput
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+# No Linux numbers more than 8192 processors.
+_RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
+_MASK = re.compile(r"0[xX][0-9a-fA-F]{1,2048}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +67,15 @@ class Engine:
             "binary": self.binary and os.path.abspath(self.binary), "python": self.python,
             "folder": self.folder, "xnnpack": self.xnnpack, "gpu": self.gpu or None,
             "nnapi": self.nnapi or None, "cpus": self.cpu_affinity and cpus(self.cpu_affinity),
-            "delegate": self.external_delegate and os.fspath(self.external_delegate),
+            "delegate": self.external_delegate and _library(self.external_delegate),
             "operators": self.operators or None,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
+
+
+def _library(path: str | os.PathLike) -> str:
+    """The whole path of a file here: the loader looks a bare name up elsewhere."""
+    return os.path.abspath(path) if os.path.isfile(path) else os.fspath(path)
 
 
 def cpus(text: str) -> list[int]:
@@ -82,16 +89,17 @@ def cpus(text: str) -> list[int]:
         cpus("0x71")  # the same
     """
     found, text = set(), str(text).strip()
-    if re.fullmatch(r"0[xX][0-9a-fA-F]+", text):
+    if _MASK.fullmatch(text):
         mask = int(text, 16)
         found = {place for place in range(mask.bit_length()) if mask >> place & 1}
     else:
         for part in text.split(","):
-            if match := _RANGE.fullmatch(part.strip()):
-                found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-            else:
+            match = _RANGE.fullmatch(part.strip())
+            ends = match and range(int(match[1]), int(match[2] or match[1]) + 1)
+            if not ends:  # no number, or a range that ends before it begins
                 found = set()
                 break
+            found |= set(ends)
     if not found:
         raise BadInput(f'cpu_affinity "{text}" must be a list such as 4-7 or 0,2, or a mask, 0xf0')
     return sorted(found)

@@ -175,13 +175,19 @@ def _summary(measured: list[dict], warmup_runs: int) -> dict:
 
     row = {key: middle(key) for key in _MEDIANS if told(key)}
     row |= {
-        "min_ms": min(answer["min_ms"] for answer in measured),
-        "max_ms": max(answer["max_ms"] for answer in measured),
         "runs": sum(answer["runs"] for answer in measured),
         "warmup_runs": measured[0].get("warmup_runs", warmup_runs),
     }
-    known = ("engine", "cpu", "machine", "cores", "delegated", "operators")
+    row |= {
+        key: of(answer[key] for answer in measured)
+        for key, of in (("min_ms", min), ("max_ms", max))
+        if told(key)
+    }
+    known = ("engine", "cpu", "machine", "cores", "operators")
     row |= {key: measured[0][key] for key in known if told(key)}
+    if told("delegated"):
+        how = {answer["delegated"] for answer in measured}
+        row["delegated"] = how.pop() if len(how) == 1 else "partially"
     for key, name in (("peak_kb", "peak_memory_mb"), ("model_kb", "model_memory_mb")):
         if told(key):
             row[name] = middle(key) / _MEGABYTE

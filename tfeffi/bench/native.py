@@ -1,6 +1,7 @@
 """Google's native `benchmark_model`: its command line, and its answer in the words of runner.py."""
 
 import os
+import re
 import struct
 from collections.abc import Sequence
 
@@ -12,26 +13,34 @@ _MACHINES = {3: "x86", 40: "arm", 62: "x86_64", 183: "arm64", 243: "riscv64"}  #
 _RUNS = {  # what `uname -m` says, and what runs there
     "x86_64": ("x86_64", "x86"), "amd64": ("x86_64", "x86"), "i686": ("x86",), "i386": ("x86",),
     "aarch64": ("arm64", "arm"), "arm64": ("arm64", "arm"), "riscv64": ("riscv64",),
+    "armv7l": ("arm",), "armv8l": ("arm",),
 }  # fmt: skip
+_EXEC = re.compile(r"taskset: (?:failed to execute|exec )")  # it is there, the program does not run
 
 
-def command(binary: str, model: str, request: dict, inputs: Sequence[str]) -> list[str]:
+def command(
+    binary: str, model: str, request: dict, inputs: Sequence[str], timeout: float
+) -> list[str]:
     """The words of its command line.
 
     Args:
         binary, model: paths on the device.
         request: as for runner.py.
         inputs: names of the model's inputs, for shapes that are asked for.
+        timeout: seconds; by itself it would stop after 150, whatever is asked for.
     """
     words = ["taskset", engine.mask(request["cpus"])] if request.get("cpus") else []
     words += [
         binary, f"--graph={model}", f"--num_threads={request['threads']}",
         f"--warmup_runs={request['warmup_runs']}", "--warmup_min_secs=0",
         f"--num_runs={request['min_runs']}", f"--min_secs={request['min_seconds']:g}",
+        f"--max_secs={timeout:g}",
     ]  # fmt: skip
     if request.get("xnnpack") is not None:
         words.append(f"--use_xnnpack={str(request['xnnpack']).lower()}")
     words += [f"--use_{name}=true" for name in ("gpu", "nnapi") if request.get(name)]
+    if request.get("nnapi"):  # or its own reference, on the CPU, may take the nodes
+        words.append("--disable_nnapi_cpu=true")
     if request.get("delegate"):
         words.append(f"--external_delegate_path={request['delegate']}")
     if request.get("operators"):
@@ -94,14 +103,14 @@ def _failure(returncode: int, text: str, model: str, binary: str, machine: str, 
     if not said and built and machine in _RUNS and built not in _RUNS[machine]:
         return f'"{name}" is built for {built}, {where} is {machine}: take the build for it'
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
-    if "taskset" in last:
+    if "taskset" in last and not _EXEC.search(last):
         return f"{where} cannot set cpu_affinity{_said(last)}"
-    if returncode == 126:
+    if returncode == 126 and "format" not in last:
         return (
             f'{where} may not run "{name}"{_said(last)}; if its folder forbids programs, name '
             "another with device_folder"
         )
-    if returncode == 127:
+    if returncode in (126, 127):
         return f'"{name}" is not a program for {where}{_said(last)}; take the build for it'
     if returncode < 0:
         return f'"{model}" made "{name}" abort (signal {-returncode}) on {where}{_said(last)}'

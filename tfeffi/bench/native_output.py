@@ -25,6 +25,12 @@ _APPLIED = re.compile(
     r"\bapplied (\w+) delegate, and the model graph will be (completely|partially)", re.I
 )
 _REPLACED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\)")
+_UNDONE = re.compile(  # what was said before holds no longer
+    r"(?<!XNNPACK )\bdelegate is explicitly applied, the model graph will not be executed"
+    r"|Restored original execution plan",
+    re.I,
+)
+_OWN = re.compile("xnnpack|flex", re.I)
 _DELTA = re.compile(rf"Memory footprint delta .*\boverall=({_NUMBER})")
 _OVERALL = re.compile(rf"Overall footprint:\s+({_NUMBER}) MB")
 _PEAK = re.compile(
@@ -93,7 +99,8 @@ def timings(text: str) -> dict:
             found |= {_PHASES[k]: float(v) / _PER_MS[match[1]] for k, v in phases if k in _PHASES}
     if len(statistics) > 1:  # the first are those of the warm-up
         found["warmup_runs"] = statistics[0]["runs"]
-        found["first_ms"] = statistics[0].get("first_ms", found.get("first_ms"))
+        if "first_ms" in statistics[0]:
+            found["first_ms"] = statistics[0]["first_ms"]
     if statistics:
         found |= {k: v for k, v in statistics[-1].items() if k != "first_ms"}
     return {**found, **_memory(text)}
@@ -127,11 +134,16 @@ def unconsumed(text: str) -> str | None:
 
 
 def delegated(text: str) -> str | None:
-    """How much of the graph a delegate other than XNNPACK took: "completely", "partially", or None."""
+    """How much of the graph the delegate took: "completely", "partially", or None.
+
+    XNNPACK and Flex are not meant, which the engine takes by itself.
+    """
+    if _UNDONE.search(text):
+        return None
     for name, how in _APPLIED.findall(text):
         if name.upper() != "XNNPACK":
             return how.lower()
-    replaced = [(n, m) for n, m, name in _REPLACED.findall(text) if "xnnpack" not in name.lower()]
+    replaced = [(n, m) for n, m, name in _REPLACED.findall(text) if not _OWN.search(name)]
     taken = [(int(n), int(m)) for n, m in replaced if int(n)]
     if not taken:
         return None

@@ -15,8 +15,9 @@ class Latency:
     Attributes:
         model: path of the file.
         device, threads: where, and with how many.
-        mean_ms, min_ms, max_ms: of the timed runs.
-        p50_ms, p90_ms, std_ms: too, if the engine tells: many a native binary tells no percentiles.
+        mean_ms: of the timed runs.
+        min_ms, max_ms, p50_ms, p90_ms, std_ms: too, if the engine tells: many a native binary tells
+            no percentiles, an old one only the mean.
         runs: how many were timed.
         warmup_runs: how many were not, in each process.
         first_ms: the very first inference, which is not among the timed ones.
@@ -28,8 +29,8 @@ class Latency:
             another one: the mapped file, the packed weights, the arena.
         engine, cpu, machine, cores: what ran it, as far as the device tells.
         cpu_affinity: the processors that were asked for.
-        delegated: how much of the graph the GPU, NNAPI or external delegate took, if the native
-            binary ran one: "completely" or "partially".
+        delegated: how much of the graph the GPU, NNAPI or external delegate took, if one was asked
+            for: "completely" or "partially"; "completely" if it was so in each round.
         operators: of the first round, in the order of the graph, if the native binary was asked.
         temperature_c_before, temperature_c_after: °C by thermal zone, before the first turn and after
             the last one, where the device tells.
@@ -45,14 +46,14 @@ class Latency:
     device: str
     threads: int
     mean_ms: float
-    min_ms: float
-    max_ms: float
     runs: int
     warmup_runs: int
     bytes: int
     zip_bytes: int
     activation_bytes: int
     engine: str
+    min_ms: float | None = None
+    max_ms: float | None = None
     p50_ms: float | None = None
     p90_ms: float | None = None
     std_ms: float | None = None
@@ -117,9 +118,10 @@ class Comparison:
         lines = [("device", *_HEADER)[not several :]]
         lines += [(row.device, *_line(row))[not several :] for row in self.rows]
         text = aligned(lines, left=range(1 + several))
-        firsts = {row.device: row for row in reversed(self.rows)}
-        names = dict.fromkeys(row.device for row in self.rows)
-        return "\n".join((text, *(_where(firsts[name]) for name in names)))
+        rows = {}
+        for row in self.rows:
+            rows.setdefault(row.device, []).append(row)
+        return "\n".join((text, *map(_where, rows.values())))
 
 
 def aligned(lines: Sequence[Sequence[str]], left: Container[int]) -> str:
@@ -142,12 +144,13 @@ _HEADER = (
 
 def _line(row: Latency) -> tuple[str, ...]:
     times = (row.p50_ms, row.p90_ms, row.mean_ms, row.std_ms, row.first_ms, row.init_ms)
+    name = pathlib.Path(row.model).name + " (partial)" * (row.delegated == "partially")
     memory = "-" if row.model_memory_mb is None else f"{row.model_memory_mb:.1f}"
     ratio = (
         "" if row.ratio is None else f"{row.ratio:.3f} ({row.ratio_low:.3f}-{row.ratio_high:.3f})"
     )
     return (
-        pathlib.Path(row.model).name, *map(_time, times), str(row.runs),
+        name, *map(_time, times), str(row.runs),
         f"{row.bytes / 1000:.1f}", f"{row.zip_bytes / 1000:.1f}",
         f"{row.activation_bytes / 1000:.1f}", memory, ratio,
     )  # fmt: skip
@@ -159,12 +162,14 @@ def _time(ms: float | None) -> str:
     return f"{ms:.4f}" if ms < 1 else f"{ms:.3f}"
 
 
-def _where(row: Latency) -> str:
+def _where(rows: Sequence[Latency]) -> str:
     """What ran the rows of a device, and how hot and fast it was before and after."""
+    row = rows[0]
     threads = f"{row.threads} thread{'s' * (row.threads > 1)}"
     if row.cpu_affinity:
         threads += f" on processors {row.cpu_affinity}"
-    delegate = row.delegated and f"{row.delegated} delegated"
+    how = {one.delegated for one in rows}
+    delegate = row.delegated and f"{row.delegated if len(how) == 1 else 'partially'} delegated"
     said = (row.device, threads, row.cpu or row.machine, row.engine, delegate, _condition(row))
     return ", ".join(part for part in said if part)
 

@@ -260,7 +260,8 @@ def measure(folder: Folder, path: str | os.PathLike, request: dict, timeout: flo
 
 def _with_binary(folder: Folder, path, request: dict, timeout: float) -> tuple[dict, dict, dict]:
     binary = folder.put(request["binary"], executable=True)
-    words = native.command(binary, request["model"], request, native.input_names(path))
+    names = native.input_names(path)
+    words = native.command(binary, request["model"], request, names, timeout)
     done, before, after = folder.observe(f"exec {shlex.join(words)} 2>&1", timeout)
     machine, name = before.get("machine", ""), folder.transport.name
     text = "\n".join((done.stdout, done.stderr))  # the shell's own words are there

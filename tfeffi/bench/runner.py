@@ -104,12 +104,43 @@ def chosen(request):
     return arguments
 
 
-def opened(model, threads, shapes, **arguments):
-    """The model with its shapes set and its memory allocated: all that an app waits for."""
+def loaded(model, threads, **arguments):
+    """The model, with an external delegate applied, but not yet XNNPACK."""
     from ai_edge_litert.interpreter import Interpreter
 
     content = {"model_content": model} if isinstance(model, bytes) else {"model_path": model}
-    interpreter = Interpreter(**content, num_threads=threads, **arguments)
+    return Interpreter(**content, num_threads=threads, **arguments)
+
+
+def opened(model, threads, shapes):
+    """The model with its shapes set and its memory allocated: all that an app waits for."""
+    return allocated(loaded(model, threads), shapes)
+
+
+def delegated(interpreter, library):
+    """How much of a loaded model the delegate took: "completely" or "partially".
+
+    The list of operators keeps those that were replaced: what still runs is what the outputs need.
+    """
+    operators = interpreter._get_ops_details()
+    taken = [one for one in operators if one["op_name"] == "DELEGATE"]
+    if not taken:
+        raise ValueError(f"the delegate {library} took no operator: all would run on the CPU")
+    makers = {tensor: one for one in (*operators, *taken) for tensor in one["outputs"].tolist()}
+    needed, seen = [detail["index"] for detail in interpreter.get_output_details()], set()
+    while needed:
+        tensor = needed.pop()
+        if tensor in seen or tensor not in makers:
+            continue
+        seen.add(tensor)
+        if makers[tensor]["op_name"] != "DELEGATE":
+            return "partially"
+        needed += makers[tensor]["inputs"].tolist()
+    return "completely"
+
+
+def allocated(interpreter, shapes):
+    """A loaded model with its shapes set and its memory allocated."""
     details = interpreter.get_input_details()
     if shapes is not None and len(shapes) != len(details):
         raise ValueError(f"it has {len(details)} inputs, {len(shapes)} shapes were given")
@@ -193,13 +224,18 @@ def run(request):
     if request.get("cpus"):
         on(request["cpus"])
     arguments = chosen(request)
+    clock, library = time.perf_counter, request.get("delegate")
     trivial = opened(WARM_UP, request["threads"], None)
     fill(trivial, random)
     trivial.invoke()
     before = memory()
-    start = time.perf_counter()
-    interpreter = opened(request["model"], request["threads"], request["shapes"], **arguments)
-    initialized = time.perf_counter() - start
+    start = clock()
+    interpreter = loaded(request["model"], request["threads"], **arguments)
+    initialized = clock() - start
+    taken = delegated(interpreter, library) if library else None
+    start = clock()
+    allocated(interpreter, request["shapes"])
+    initialized += clock() - start
     fill(interpreter, random)
     first = warmed(interpreter.invoke, request["warmup_runs"])
     after = memory()  # later the list of times would be among it
@@ -211,8 +247,9 @@ def run(request):
         "model_kb": grown_kb(before, after),
         "peak_kb": after[1],
         "engine": "LiteRT " + importlib.metadata.version("ai-edge-litert"),
-        "cpu": cpu_name(),
+        "cpu": name if (name := cpu_name()) != platform.machine() else None,
         "cores": os.cpu_count(),
+        "delegated": taken,
         "machine": platform.machine(),
     }
     return {name: value for name, value in answer.items() if value is not None}

@@ -9,6 +9,7 @@ echo "machine $(uname -m)"
 n=0; for c in "$root"/sys/devices/system/cpu/cpu[0-9]*; do [ -d "$c" ] && n=$((n+1)); done
 [ $n -gt 0 ] && echo "cores $n"
 command -v getprop >/dev/null && echo "product $(getprop ro.product.model) $(getprop ro.soc.model)"
+m="$root"/proc/device-tree/model; [ -r "$m" ] && echo "board $(tr -d '\0' <"$m")"
 grep -m 1 -E "^(model name|Hardware)" "$root"/proc/cpuinfo 2>/dev/null
 for z in "$root"/sys/class/thermal/thermal_zone*; do
   t=; k=; { read t <"$z"/temp; read k <"$z"/type; } 2>/dev/null
@@ -46,6 +47,8 @@ def read(text: str) -> dict:
             found["cores"] = int(rest)
         elif key == "product" and rest.strip():
             found["cpu"] = rest.strip()
+        elif key == "board" and rest.strip():
+            found.setdefault("cpu", rest.strip())
         elif line.startswith(("model name", "Hardware")):
             found.setdefault("cpu", line.partition(":")[2].strip())
         elif key == "zone":
@@ -80,10 +83,14 @@ def _plausible(celsius: float | None) -> bool:
 
 
 def around(answer: dict, before: dict, after: dict) -> dict:
-    """An answer together with the state of the device before and after it was measured."""
+    """An answer together with the state of the device before and after it was measured.
+
+    What the device is called counts for more than what a program there knows of its processor.
+    """
     given = {key: before[key] for key in ("machine", "cores", "cpu") if key in before}
     for key in ("temperature_c", "frequency_mhz"):
         for when, seen in (("before", before), ("after", after)):
             if key in seen:
                 given[f"{key}_{when}"] = seen[key]
-    return {**given, **answer}
+    named = {"cpu": before["cpu"]} if "cpu" in before else {}
+    return {**given, **answer, **named}

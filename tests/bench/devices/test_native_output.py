@@ -82,6 +82,11 @@ def test_flags_that_it_did_not_know_are_seen():
     assert native_output.unconsumed(sample("x86_default")) is None
 
 
+def test_statistics_without_a_first_time_tell_none():
+    told = "count=2 min=1 max=3 avg=2\ncount=5 min=1 max=3 avg=2"
+    assert "first_ms" not in native_output.timings(told)
+
+
 def test_litert_prints_milliseconds_and_a_median():
     assert native_output.timings(LITERT) == pytest.approx(
         {
@@ -187,6 +192,14 @@ def test_a_statistic_is_read_behind_any_prefix(
         ("Though GPU delegate is explicitly applied, the model graph will not be executed by the "
          "delegate.", None),
         ("GPU delegate created.", None),
+        ("Replacing 64 out of 66 node(s) with delegate (TfLiteGpuDelegateV2) node\nRestored original "
+         "execution plan after delegate application failure.\nReplacing 66 out of 66 node(s) with "
+         "delegate (TfLiteXNNPackDelegate) node", None),
+        ("Replacing 1 out of 9 node(s) with delegate (TfLiteFlexDelegate) node", None),
+        ("Replacing 31 out of 31 node(s) with delegate (LITERT_CL) node\nThough GPU delegate is "
+         "explicitly applied, the model graph will not be executed by the delegate.", None),
+        ("Replacing 31 out of 31 node(s) with delegate (LITERT_CL) node\nThough XNNPACK delegate is "
+         "explicitly applied, the model graph will not be executed by the delegate.", "completely"),
     ),
 )  # fmt: skip
 def test_a_delegate_is_only_believed_when_it_took_nodes(text, wanted):

@@ -8,6 +8,7 @@ import pytest
 import tfeffi
 from tests.bench.devices import daemons
 from tfeffi import bench
+from tfeffi.bench.devices import ssh
 
 QUICK = {"min_runs": 5, "min_seconds": 0.0, "warmup_runs": 1}
 
@@ -50,6 +51,19 @@ def test_hosts_that_cannot_be_reached(server, model, where, line):
     with pytest.raises(tfeffi.BadInput, match=line) as told:
         bench.benchmark(model, device=f"ssh:{where}", **QUICK)
     assert "\n" not in str(told.value) and not os.path.exists("hacked")
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    (
+        ("[::1]", ["--", "::1"]),
+        ("pi@[fe80::1%eth0]:22", ["--", "pi@fe80::1%eth0"]),
+        ("[::1]:2222", ["--", "::1"]),
+    ),
+)
+def test_an_address_of_ipv6_loses_its_brackets(where, words):
+    said = ssh.Ssh(where, "socket").shell("true")
+    assert said[-3:-1] == words and ("-p" in said) == (not where.endswith("]"))
 
 
 def test_without_a_client(tmp_path, monkeypatch, model):

@@ -8,7 +8,7 @@ from tests.bench.devices import standin
 from tests.bench.devices.test_native_output import sample
 from tests.export import handmade
 from tfeffi import bench
-from tfeffi.bench import state
+from tfeffi.bench import runner, state
 
 
 def read(root):
@@ -39,6 +39,28 @@ def test_all_that_the_kernel_shows(tmp_path):
     assert seen["temperature_c"] == {"0 cpu-0-0": 41.5, "1 battery": 39.8, "2 old phone": 37.0}
     assert seen["frequency_mhz"] == {"cpu0": 1800.0, "cpu2": 300.0}
     assert seen["cores"] == 3 and seen["machine"]
+
+
+def test_a_board_is_called_by_its_name_and_not_by_its_architecture(tmp_path):
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    (tmp_path / "proc/cpuinfo").write_text("Hardware\t: BCM2835\n")
+    board = read(tmp_path)
+    assert board["cpu"] == "Raspberry Pi 4 Model B Rev 1.4"
+    ran = {"cpu": "BCM2835", "machine": "aarch64"}  # what the runner knows
+    assert state.around(ran, board, board)["cpu"] == board["cpu"]
+    assert state.around(ran, {}, {})["cpu"] == "BCM2835"
+
+
+def test_the_runner_calls_no_architecture_a_processor(tmp_path, monkeypatch):
+    model = handmade.relu(tmp_path / "m.tflite", shape=(1, 8))
+    request = {
+        "model": str(model), "threads": 1, "warmup_runs": 1, "min_runs": 1, "min_seconds": 0,
+        "shapes": None,
+    }  # fmt: skip
+    assert runner.run(request)["cpu"]
+    monkeypatch.setattr(runner, "cpu_name", lambda: runner.platform.machine())
+    assert "cpu" not in runner.run(request)
 
 
 def test_what_is_not_there_is_absent(tmp_path):

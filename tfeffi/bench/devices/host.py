@@ -28,7 +28,10 @@ def measure(path: str | os.PathLike, request: dict, where: str, timeout: float) 
 
 def _with_binary(path: str | os.PathLike, request: dict, timeout: float) -> dict:
     binary = request["binary"]
-    words = native.command(binary, request["model"], request, native.input_names(path))
+    if not os.access(binary, os.X_OK):
+        raise BadInput(f'"{binary}" may not be run; say chmod +x on it')
+    names = native.input_names(path)
+    words = native.command(binary, request["model"], request, names, timeout)
     try:
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -37,9 +40,12 @@ def _with_binary(path: str | os.PathLike, request: dict, timeout: float) -> dict
         returncode, text = done.returncode, done.stdout
     except subprocess.TimeoutExpired as error:
         raise ModelError(f'"{path}" did not finish within {timeout:g} s') from error
-    except PermissionError as error:
-        raise BadInput(f'"{binary}" may not be run; say chmod +x on it') from error
     except OSError as error:  # the format of another processor, or of none
+        if error.filename == "taskset":
+            raise BadInput(
+                'the host has no "taskset" on its PATH, which cpu_affinity needs for a native '
+                "program: install util-linux"
+            ) from error
         returncode, text = 127, error.strerror or ""
     machine = platform.machine()
     return native.answer(returncode, text, os.fspath(path), request, machine, "the host")

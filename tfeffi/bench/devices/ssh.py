@@ -1,4 +1,4 @@
-"""A board or computer behind ssh: `ssh:HOST`, `ssh:USER@HOST`, `ssh:HOST:PORT`.
+"""A board or computer behind ssh: `ssh:HOST`, `ssh:USER@HOST`, `ssh:HOST:PORT`, `ssh:[::1]`.
 
 What the user's ssh config says of the host counts. Nobody is asked for anything: a key must let us in,
 and the host's own key must be known.
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from tfeffi.bench.remote import DeviceError
 
-_PORT = re.compile(r"([^:]+|\[.+\]):(\d+)")
+_PORT = re.compile(r"([^:]+|(?:[^@]+@)?\[.+\]):(\d+)")
 _REASONS = (
     (
         "Host key verification failed",
@@ -38,9 +38,10 @@ class Ssh:
     parent = '"${XDG_CACHE_HOME:-$HOME/.cache}"'
 
     def __init__(self, where: str, control: str):
-        self.name, self._host, port = f"ssh:{where}", where, []
+        self.name, host, port = f"ssh:{where}", where, []
         if match := _PORT.fullmatch(where):
-            self._host, port = match[1].strip("[]"), ["-p", match[2]]
+            host, port = match[1], ["-p", match[2]]
+        self._host = host.replace("[", "").replace("]", "")  # of an address such as [::1]
         self._client = [
             "ssh", "-T", *port, "-o", "BatchMode=yes", "-o", "ConnectTimeout=15",
             "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4",
