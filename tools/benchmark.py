@@ -65,7 +65,13 @@ _KERAS_MODEL = flags.DEFINE_string(
     None,
     "with --profile: the .keras file that it was made from, for names of layers",
 )
-_FIGURE = flags.DEFINE_string("figure", None, "with --profile: a picture of the roofline to draw")
+_FIGURE = flags.DEFINE_string(
+    "figure", None, "with --profile: a picture of the roofline to draw; it must not exist"
+)
+_NOT_PROFILED = (  # without a native program
+    _ROUNDS, _COOLDOWN_SECONDS, _DEVICE_PYTHON, _DEVICE_FOLDER, _CPU_AFFINITY, _XNNPACK, _GPU, _NNAPI,
+    _EXTERNAL_DELEGATE,
+)  # fmt: skip
 
 
 def _shapes():
@@ -100,9 +106,16 @@ def _profile():
             "--profile takes one --model at a time, on this machine (--device=host), or with "
             "--benchmark_binary on any"
         )
+    given = [f"--{flag.name}" for flag in _NOT_PROFILED if flag.value != flag.default]
+    if given:
+        raise BadInput(
+            "--profile without --benchmark_binary is of LiteRT in Python as it is, in one turn; "
+            f"leave out {', '.join(given)}"
+        )
     if _FIGURE.value:
         from tfeffi.study import roofline_picture
 
+        files.refuse_existing(_FIGURE.value, "figure")
         roofline_picture.check(_FIGURE.value)  # before it takes time
     if _KERAS_MODEL.value:
         app.import_tensorflow()

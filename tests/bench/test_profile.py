@@ -94,7 +94,7 @@ def test_times_add_up(profiled):
     assert profiled.runs >= 5 and profiled.threads == 1
     assert sum(row.share for row in profiled.rows) == pytest.approx(1)
     assert all(row.ms >= 0 and row.least_ms > 0 for row in profiled.rows)
-    assert 0 < sum(row.ms for row in profiled.rows) < 3 * profiled.ms
+    assert 0 < sum(row.ms for row in profiled.rows) < 1.05 * profiled.ms
 
 
 def test_the_machine_is_measured_in_the_same_run(profiled):
@@ -176,7 +176,11 @@ def test_what_cannot_be_used_is_refused(files, tmp_path):
     other = keras.Model(image, keras.layers.Dense(2, name="elsewhere")(image))
     for kwargs, line in (
         ({"threads": 0}, "threads 0 must be at least 1"),
+        ({"threads": 100_000}, "threads 100000 must be at most 1024"),
         ({"min_runs": 0}, "min_runs 0 must"),
+        ({"min_seconds": -1}, "min_seconds -1 must be at least 0"),
+        ({"min_seconds": float("nan")}, "min_seconds nan must be at least 0"),
+        ({"timeout": -1}, "timeout -1 must be above 0"),
         ({"model": other}, "names no layer of the Keras model"),
         ({"model": tmp_path / "no.keras"}, "there is no model file"),
         ({"timeout": 0.01}, r"did not finish within 0\.01 s"),

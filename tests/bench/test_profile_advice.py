@@ -67,7 +67,12 @@ def said(middle, before=GOOD, after=GOOD):
         (row(PLAIN), "moves 2000 kB and multiplies nothing: fuse it .* or make it int8"),
         (row(conv(), ms=0.003), "takes microseconds"),
         (row(conv(), least_ms=0.7), "at 70% of this machine's limit in float32: quantize to int8"),
-        (row(conv(), least_ms=0.7, dtype="int8"), "only fewer multiply-adds help"),
+        (
+            row(conv(), least_ms=0.7, dtype="int8"),
+            "at 70% of .* wins 30% at most, fewer multiply-adds",
+        ),
+        (row(conv(), least_ms=1.2, dtype="int8"), "wins 0% at most"),
+        (row(conv(size=64)), "16 channels into 32 at 64x64 .*: a stride before it"),
         (GOOD, "16 channels into 32 at 8x8 do not fill the processor.*int8 is faster"),
         (row(operator("SOFTMAX")), "little to gain"),
     ),
@@ -87,6 +92,14 @@ def test_a_large_first_layer():
     assert "first layer" not in " ".join(profile_advice.advice(small[0], small))
     later = chain(GOOD, first)
     assert "first layer" not in " ".join(profile_advice.advice(later[1], later))
+
+
+def test_before_the_first_layer_there_is_nothing_to_stride():
+    first = row(conv(channels=3, filters=16, size=48))
+    rows = chain(first, GOOD)
+    (line,) = profile_advice.advice(rows[0], rows)
+    assert "3 channels into 16 at 48x48 do not fill the processor: a larger stride" in line
+    assert "before" not in line
 
 
 def test_the_width_of_the_last_layer_is_the_task_s():

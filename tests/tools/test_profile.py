@@ -45,6 +45,16 @@ def test_a_table_a_file_and_a_picture(models, tmp_path):
     assert figure.read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_picture_that_is_there_stays(models, tmp_path):
+    figure = tmp_path / "roofline.png"
+    figure.write_text("finished work")
+    done = benchmark(
+        f"--model={models / 'model.tflite'}", "--profile", f"--figure={figure}", *QUICK
+    )
+    assert done.returncode == 2 and 'roofline.png" exists already' in done.stderr
+    assert figure.read_text() == "finished work"
+
+
 @pytest.mark.parametrize(
     ("model", "flags", "line"),
     (
@@ -58,6 +68,17 @@ def test_a_table_a_file_and_a_picture(models, tmp_path):
         ("model.tflite", ("--profile", "--device=adb"), "on this machine"),
         ("model.tflite,b.tflite", ("--profile",), "one --model at a time"),
         ("model.tflite", ("--profile", "--figure=roof.gif"), "must end in .png, .svg, .pdf"),
+        (
+            "model.tflite",
+            ("--profile", "--gpu", "--noxnnpack", "--cpu_affinity=99", "--rounds=3"),
+            "leave out --rounds, --cpu_affinity, --xnnpack, --gpu",
+        ),
+        (
+            "model.tflite",
+            ("--profile", "--nnapi", "--external_delegate=no.so", "--device_python=foo"),
+            "leave out --device_python, --nnapi, --external_delegate",
+        ),
+        ("model.tflite", ("--profile", "--timeout=-1"), "timeout -1.0 must be above 0 seconds"),
         ("model.tflite", ("--figure=roof.png",), "--keras_model and --figure need --profile"),
     ),
 )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 MULTIPLE = 8  # of channels, as pruning keeps them
 TINY_MS = 0.005  # below it, starting a kernel is a good part of its time
 LARGE_FIRST = 0.15  # share of all time from which on a first layer is worth a thought
-NEAR = 0.5  # of the limit: from here on only less work helps
+NEAR = 0.5  # of the limit: from here on a better shape wins less than half of the time
 MANY = 1000  # positions of an image: with fewer channels at so many, the image is the trouble
 MOST_LINES = 2
 
@@ -29,7 +29,7 @@ def advice(row, rows: Sequence) -> tuple[str, ...]:
             "XNNPACK ran this kernel for an operator that is not certain: look at its neighbours",
         )
     lines = [line for rule in RULES if (line := rule(row, rows))]
-    return tuple(lines[:MOST_LINES]) or (_otherwise(row),)
+    return tuple(lines[:MOST_LINES]) or (_otherwise(row, rows),)
 
 
 def not_delegated(row, rows) -> str | None:
@@ -135,7 +135,11 @@ def near_limit(row, rows) -> str | None:
         return (
             f"at {row.attained:.0%} of this machine's limit in float32: quantize to int8, or prune"
         )
-    return f"at {row.attained:.0%} of this machine's limit: only fewer multiply-adds help, so prune"
+    left = max(0.0, 1 - row.attained)
+    return (
+        f"at {row.attained:.0%} of this machine's limit: a better shape wins {left:.0%} at most, fewer "
+        "multiply-adds (prune) more"
+    )
 
 
 RULES = (
@@ -144,15 +148,15 @@ RULES = (
 )  # fmt: skip
 
 
-def _otherwise(row) -> str:
+def _otherwise(row, rows) -> str:
     if not row.operator.macs:
         return "small against what it moves: little to gain"
     of = row.operator
     channels = f"{of.input_shapes[0][-1]} channels into {of.output_shape[-1]}"
     size = "x".join(map(str, of.output_shape[1:-1])) or "one position"
-    remedy = (
-        "a stride before it" if _positions(of) >= MANY else "fewer layers of more channels there"
-    )
+    remedy = "fewer layers of more channels there"
+    if _positions(of) >= MANY:
+        remedy = "a stride before it" if _follows(row, rows) else "a larger stride"
     also = "" if row.dtype == "int8" else "; int8 is faster"
     return f"{channels} at {size} do not fill the processor: {remedy}{also}"
 
