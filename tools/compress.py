@@ -51,6 +51,14 @@ _LATENCY_MS = flags.DEFINE_float(
 )
 _DEVICE = flags.DEFINE_string("device", None, "where latency is measured; default host")
 _THREADS = flags.DEFINE_integer("threads", None, "of the engine, for latency; default 1")
+_BENCHMARK_BINARY = flags.DEFINE_string(
+    "benchmark_binary",
+    None,
+    "Google's benchmark_model, built for the device, to measure latency by",
+)
+_DEVICE_PYTHON = flags.DEFINE_string(
+    "device_python", None, "the device's Python, for latency; default python3"
+)
 _QUANTIZE = flags.DEFINE_enum(
     "budget_quantize", None, ["int8"], "the files that bytes and latency are of; default float32"
 )
@@ -275,6 +283,7 @@ def _arguments() -> dict:
     }  # fmt: skip
     where = {
         "device": _DEVICE.value, "threads": _THREADS.value, "quantize": _QUANTIZE.value,
+        "benchmark_binary": _BENCHMARK_BINARY.value, "device_python": _DEVICE_PYTHON.value,
     }  # fmt: skip
     where = {key: value for key, value in where.items() if value is not None}
     given = any(value is not None for value in budget.values())

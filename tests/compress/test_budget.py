@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tfeffi import Budget, cost, factorize, prune
 from tfeffi.analysis.cost import Cost
+from tfeffi.bench import Engine
 from tfeffi.errors import BadInput
 
 BEFORE = SimpleNamespace(macs=1001, params=100, file_bytes=400, latency_ms=3.0)
@@ -58,6 +59,15 @@ def test_what_is_exported_is_told_where_it_is_not_float32():
         "latency_ms": 0.05, "device": "host", "threads": 1, "quantize": "int8",
     }  # fmt: skip
     assert Budget(**small.to_json()) == small
+
+
+def test_what_measures_on_the_device_is_told_and_comes_back():
+    where = {"device": "adb", "threads": 1, "benchmark_binary": "benchmark_model"}
+    budget = Budget(latency=0.5, device="adb", benchmark_binary="benchmark_model")
+    assert budget.to_json() == {"latency": 0.5, **where} and Budget(**budget.to_json()) == budget
+    assert budget.engine == Engine(binary="benchmark_model")
+    assert Budget(latency=0.5, device_python="python3.12").engine == Engine(python="python3.12")
+    assert Budget(latency=0.5).engine == Engine()
 
 
 def test_an_absolute_budget_needs_no_original():
@@ -123,6 +133,8 @@ def test_methods_count_the_model_they_built(method):
         {"params": 0.5, "threads": 2},
         {"macs": "0.5"},
         {"macs": 0.5, "quantize": "int8"},
+        {"macs": 0.5, "benchmark_binary": "benchmark_model"},
+        {"bytes": 0.5, "device_python": "python3.12"},
         {"latency_ms": 0.05, "quantize": "int4"},
     ],
 )

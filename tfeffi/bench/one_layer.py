@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfeffi.errors import BadInput
 from tfeffi.export import convert
 from tfeffi.surgery import graph as graphs
 
@@ -151,3 +152,31 @@ def _is_clamp(kind: str, config: Mapping[str, Any]) -> bool:
         plain = not config.get("negative_slope") and not config.get("threshold")
         return plain and config.get("max_value") in (None, 6, 6.0)
     return kind == "Activation" and config.get("activation") in _CLAMPS
+
+
+def shape_of(graph: graphs.Graph, tensor: int) -> tuple[int, ...]:
+    """The shape of a tensor without the batch.
+
+    Raises:
+        BadInput: it is open.
+    """
+    shape = graph.shapes[tensor]
+    if shape is None or None in shape[1:]:
+        raise BadInput(
+            f'latency table: model "{graph.model.name}" leaves the shape {shape} open; build it '
+            "with an input whose sizes are known"
+        )
+    return tuple(shape[1:])
+
+
+def memory_of(graph: graphs.Graph, quantize: str | None) -> int:
+    """The bytes that one inference goes through: all weights, and the largest activations.
+
+    Raises:
+        BadInput: a shape is open.
+    """
+    most = 0
+    for call in graph.calls:
+        shapes = (shape_of(graph, tensor) for tensor in (*call.inputs, *call.outputs))
+        most = max(most, sum(int(np.prod(shape)) for shape in shapes))
+    return (graph.model.count_params() + most) * (1 if quantize == "int8" else 4)

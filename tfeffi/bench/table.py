@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfeffi import files
 from tfeffi.bench import groups, one_layer, runner
 from tfeffi.bench.breakdown import LayerLatency, Layers, OperatorLatency, Prediction
+from tfeffi.bench.engine import Engine
 from tfeffi.bench.latency import Latency, compare
 from tfeffi.errors import BadInput, near
 from tfeffi.export import ExportError, flatbuffer
@@ -38,15 +38,18 @@ class LatencyTable:
     Args:
         device: where, as for `tfeffi.bench.benchmark`.
         threads: of the engine.
-        cache: the folder of the file, one for each device, processor, engine and number of threads;
-            default `~/.cache/tfeffi/latency` (`$XDG_CACHE_HOME` is obeyed). An entry's name holds
-            the types and shapes of its operator, and the memory that the model around it goes through.
+        cache: the folder of the file, one for each device (each phone, where "adb" is whichever is
+            attached), processor, engine and number of threads; default
+            `~/.cache/tfeffi/latency` (`$XDG_CACHE_HOME` is obeyed). An entry's name holds the types
+            and shapes of its operator, and the memory that the model around it goes through.
         quantize: what Keras layers and models are exported in: None, float32, or "int8", inputs and
             outputs too, calibrated on random values, which makes no difference to time.
         min_runs, min_seconds, rounds: of each measurement, see `tfeffi.bench.compare`.
+        engine: what runs it: Google's native program, for a phone without Python; a delegate,
+            which processors; default LiteRT in Python.
 
     Raises:
-        BadInput: there is no such device or quantization, or threads below 1.
+        BadInput: there is no such device, engine or quantization, or threads below 1.
 
     Example:
         print(LatencyTable().of(model).table())     # which layers are slow
@@ -63,19 +66,24 @@ class LatencyTable:
         min_runs: int = 50,
         min_seconds: float = 0.05,
         rounds: int = 1,
+        engine: Engine | None = None,
     ):
         if quantize not in QUANTIZE:
             known = near(str(quantize), [name for name in QUANTIZE if name])
             raise BadInput(f'latency table: unknown quantize "{quantize}"; {known}')
         self.device, self.threads, self.quantize = device, threads, quantize
-        self._timing = {"min_runs": min_runs, "min_seconds": min_seconds, "rounds": rounds}
+        engine = engine or Engine()
+        self._timing = {
+            "min_runs": min_runs, "min_seconds": min_seconds, "rounds": rounds, "engine": engine,
+        }  # fmt: skip
         self.measured = 0  # how many operators were not in the cache
         self.unmeasured: dict[str, str] = {}  # layers that cannot be a model of their own, and why
         (start,) = self._bench([("start", runner.WARM_UP)])
-        self.overhead_ms = _middle(start)
+        self.overhead_ms = middle_ms(start)
+        self.device = start.device  # "adb" stays the phone that it was now
         self.identity = {
-            "format": FORMAT, "device": device, "threads": threads, "engine": start.engine,
-            "cpu": start.cpu, "machine": start.machine, "cores": start.cores,
+            "format": FORMAT, "device": self.device, "threads": threads, "engine": start.engine,
+            "cpu": start.cpu, "machine": start.machine, "cores": start.cores, **_asked(engine),
         }  # fmt: skip
         text = json.dumps(self.identity, sort_keys=True)
         name = f"{device.partition(':')[0]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
@@ -126,8 +134,8 @@ class LatencyTable:
             arguments: of its call, as `tfeffi.surgery.graph.Call` has them, if it is not called
                 on its inputs alone.
             custom_objects: layer classes that Keras does not know.
-            memory: the bytes that the model around it goes through, see `memory_of`; default
-                the layer's own.
+            memory: the bytes that the model around it goes through, see
+                `one_layer.memory_of`; default the layer's own.
 
         Returns:
             Milliseconds; 0 for a layer that cannot be exported by itself (`unmeasured` says why).
@@ -170,9 +178,9 @@ class LatencyTable:
         """
         graph = graphs.read(model)
         free, custom, rows = one_layer.folded(graph), custom_objects(graph), []
-        memory = memory_of(graph, self.quantize)
+        memory = one_layer.memory_of(graph, self.quantize)
         for place, call in enumerate(graph.calls):
-            shapes = tuple(shape_of(graph, tensor) for tensor in call.inputs)
+            shapes = tuple(one_layer.shape_of(graph, tensor) for tensor in call.inputs)
             ms = 0.0
             if place not in free:
                 ms = self.layer_ms(
@@ -184,7 +192,7 @@ class LatencyTable:
 
     def model_ms(self, model: keras.Model) -> float:
         """The median time of the whole model, exported as the table says and measured now, not kept."""
-        return _middle(*self._bench([("model", one_layer.exported(model, self.quantize))]))
+        return middle_ms(*self._bench([("model", one_layer.exported(model, self.quantize))]))
 
     def _known_ms(self, key: str, memory: int | None) -> float | None:
         """A layer's time from what is known; None if something is not."""
@@ -209,7 +217,7 @@ class LatencyTable:
         )
         found = self._bench(made) if missing else []
         for entry, count, row in zip(missing, counts, found, strict=True):
-            ms = max(0.0, (_middle(row) - self.overhead_ms) / count)
+            ms = max(0.0, (middle_ms(row) - self.overhead_ms) / count)
             self._operators[entry] = {"ms": ms, "copies": count}
             self.measured += 1
         self._write()
@@ -252,39 +260,27 @@ class LatencyTable:
         files.write_json(self.path, {"identity": self.identity, **kept})
 
 
-def shape_of(graph: graphs.Graph, tensor: int) -> tuple[int, ...]:
-    """The shape of a tensor without the batch.
+def _asked(engine: Engine) -> dict[str, Any]:
+    """What is asked of an engine that changes its times; nothing of the usual one.
 
-    Raises:
-        BadInput: it is open.
+    Native programs have one name and no version: what is in the file tells them apart.
     """
-    shape = graph.shapes[tensor]
-    if shape is None or None in shape[1:]:
-        raise BadInput(
-            f'latency table: model "{graph.model.name}" leaves the shape {shape} open; build it '
-            "with an input whose sizes are known"
-        )
-    return tuple(shape[1:])
-
-
-def memory_of(graph: graphs.Graph, quantize: str | None) -> int:
-    """The bytes that one inference goes through: all weights, and the largest activations.
-
-    Raises:
-        BadInput: a shape is open.
-    """
-    most = 0
-    for call in graph.calls:
-        shapes = (shape_of(graph, tensor) for tensor in (*call.inputs, *call.outputs))
-        most = max(most, sum(int(np.prod(shape)) for shape in shapes))
-    return (graph.model.count_params() + most) * (1 if quantize == "int8" else 4)
+    asked = {
+        "cpu_affinity": engine.cpu_affinity, "xnnpack": engine.xnnpack, "gpu": engine.gpu or None,
+        "nnapi": engine.nnapi or None,
+    }  # fmt: skip
+    for name in ("binary", "external_delegate"):
+        if path := getattr(engine, name):
+            asked[name] = files.sha256(path) if os.path.isfile(path) else os.fspath(path)
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _entry(operator: str, size: int) -> str:
     return f"{size} B: {operator}"
 
 
-def _middle(row: Latency) -> float:
+def middle_ms(row: Latency) -> float:
+    """The median, or the mean, which is all that some native programs tell."""
     return row.mean_ms if row.p50_ms is None else row.p50_ms
 
 

@@ -9,12 +9,14 @@ import dataclasses
 import math
 import numbers
 
+from tfeffi.bench.engine import Engine
 from tfeffi.errors import BadInput
 
 COUNTED = ("macs", "params")
 SHIPPED = ("bytes", "latency", "latency_ms")
 KINDS = (*COUNTED, *SHIPPED)
-_WHERE = {"device": "host", "threads": 1, "quantize": None}  # with their defaults
+_ENGINE = ("benchmark_binary", "device_python")
+_WHERE = {"device": "host", "threads": 1, "quantize": None, **dict.fromkeys(_ENGINE)}  # defaults
 _QUANTIZE = (None, "int8")
 ARGUMENTS = (*KINDS, *_WHERE)
 _FIELD = {"bytes": "file_bytes", "latency": "latency_ms"}  # what a cost calls it
@@ -37,6 +39,9 @@ class Budget:
         device, threads: where latency is measured, and on how many threads.
         quantize: what files are exported in for bytes and latency: None for float32, or "int8",
             inputs and outputs too. They are calibrated on random values, which change neither.
+        benchmark_binary: path of Google's native benchmark_model for the device, which measures
+            latency there in place of Python: an ordinary phone has none.
+        device_python: the device's Python with ai-edge-litert; default "python3".
 
     Raises:
         BadInput: none or more than one is given, or the value is out of range.
@@ -47,6 +52,7 @@ class Budget:
         Budget(latency=0.5)         # twice as fast
         Budget(latency_ms=0.5)      # half a millisecond
         Budget(latency_ms=0.05, quantize="int8")
+        Budget(latency=0.5, device="adb", benchmark_binary="./benchmark_model")
     """
 
     macs: float | int | None = None
@@ -57,6 +63,8 @@ class Budget:
     device: str = "host"
     threads: int = 1
     quantize: str | None = None
+    benchmark_binary: str | None = None
+    device_python: str | None = None
 
     def __post_init__(self):
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
@@ -104,6 +112,11 @@ class Budget:
     def is_latency(self) -> bool:
         """Whether time is limited."""
         return self.kind in ("latency", "latency_ms")
+
+    @property
+    def engine(self) -> Engine:
+        """What runs models on the device."""
+        return Engine(binary=self.benchmark_binary, python=self.device_python)
 
     @property
     def is_counted(self) -> bool:
@@ -169,7 +182,7 @@ class Budget:
     def to_json(self) -> dict:
         """What was given, as the arguments of `Budget`."""
         keys = ("device", "threads") if self.is_latency else ()
-        keys += ("quantize",) if self.quantize else ()
+        keys += tuple(key for key in ("quantize", *_ENGINE) if getattr(self, key))
         return {self.kind: self.value, **{key: getattr(self, key) for key in keys}}
 
     def __str__(self) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tfeffi.bench import one_layer
-from tfeffi.bench.table import LatencyTable, memory_of, shape_of
+from tfeffi.bench.one_layer import memory_of, shape_of
+from tfeffi.bench.table import LatencyTable
 from tfeffi.errors import BadInput
 from tfeffi.surgery import Coupling, Edit, Plan, Rule, Site
 from tfeffi.surgery.rebuild import custom_objects

@@ -10,7 +10,8 @@ from typing import Any
 
 import keras
 
-from tfeffi.bench import compare, one_layer
+from tfeffi.bench import Engine, compare, one_layer
+from tfeffi.bench.table import middle_ms
 from tfeffi.compress.budget import Budget
 
 
@@ -36,7 +37,8 @@ class Timed:
     """The latency of a .tflite, beside that of the original in one interleaved run.
 
     Attributes:
-        latency_ms, before: the medians over the rounds of candidate and original.
+        latency_ms, before: the medians over the rounds of candidate and original (of mean times,
+            where the device's program tells no others).
         ratio: of the two, median over the rounds.
         ratio_low, ratio_high: of single rounds.
         device, threads, cpu, engine: what ran them.
@@ -85,7 +87,7 @@ class LatencyMeter:
         device, threads: where.
         input_shape: of one example, where the model leaves it open.
         quantize: None, or "int8".
-        rounds, min_runs, min_seconds: of each comparison, see `tfeffi.bench.compare`.
+        rounds, min_runs, min_seconds, engine: of each comparison, see `tfeffi.bench.compare`.
     """
 
     def __init__(
@@ -99,12 +101,13 @@ class LatencyMeter:
         rounds: int = 5,
         min_runs: int = 200,
         min_seconds: float = 1.0,
+        engine: Engine | None = None,
     ):
         self._export = {"input_shape": input_shape, "quantize": quantize}
         self._content = one_layer.exported(model, **self._export)
         self._how = {
             "device": device, "threads": threads, "rounds": rounds, "min_runs": min_runs,
-            "min_seconds": min_seconds,
+            "min_seconds": min_seconds, "engine": engine,
         }  # fmt: skip
 
     def measure(self, model: keras.Model) -> Timed:
@@ -115,7 +118,7 @@ class LatencyMeter:
             paths[1].write_bytes(one_layer.exported(model, **self._export))
             first, row = compare(paths, **self._how).rows
         return Timed(
-            row.p50_ms, first.p50_ms, row.ratio, row.ratio_low, row.ratio_high,
+            middle_ms(row), middle_ms(first), row.ratio, row.ratio_low, row.ratio_high,
             row.device, row.threads, row.cpu, row.engine,
         )  # fmt: skip
 
@@ -124,7 +127,9 @@ def meter(budget: Budget, model: keras.Model, input_shape=None) -> BytesMeter | 
     """The meter that a budget of what is shipped needs."""
     if budget.kind == "bytes":
         return BytesMeter(model, input_shape, budget.quantize)
-    return LatencyMeter(model, budget.device, budget.threads, input_shape, budget.quantize)
+    return LatencyMeter(
+        model, budget.device, budget.threads, input_shape, budget.quantize, engine=budget.engine
+    )
 
 
 def within(budget: Budget, found: FileBytes | Timed) -> tuple[float, float]:

@@ -143,7 +143,10 @@ class Goal:
             size = meter.before if same else meter.measure(self.model).file_bytes
             params, each = self.costing.before.params, BYTES_PER_VALUE[self.budget.quantize]
             return lambda plan: size - each * (params - self.costing.of(plan).params)
-        table = LatencyTable(self.budget.device, self.budget.threads, quantize=self.budget.quantize)
+        table = LatencyTable(
+            self.budget.device, self.budget.threads, quantize=self.budget.quantize,
+            engine=self.budget.engine,
+        )  # fmt: skip
         layers = PlanLatency(self.coupling, table)
         if self.budget.kind == "latency_ms":
             return lambda plan: table.overhead_ms + layers.of(plan)
