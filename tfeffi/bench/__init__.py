@@ -13,6 +13,7 @@
     runner.py       the stand-alone program that does the timing, on whatever device
     devices/        where it runs; one file a device, found by name
     remote.py       what devices behind a cable or a network share: push, run, clean up
+    remote_turn.py  one turn of a model there
     native.py       Google's benchmark_model: its command line; native_output.py reads what it prints
     state.py        temperature and clock of a device
 

@@ -9,7 +9,6 @@ leave the same behind: nothing.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import re
@@ -17,25 +16,24 @@ import select
 import shlex
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Protocol
 
 from tfeffi import files
-from tfeffi.bench import engine, native, state
+from tfeffi.bench import state
 from tfeffi.errors import BadInput
-from tfeffi.export import litert
-from tfeffi.export.flatbuffer import ModelError
 
-_RUNNER = pathlib.Path(__file__).with_name("runner.py")
 _PATIENCE = 30.0  # seconds for what takes a phone less than one
 _EXIT = "tfeffi-exit"  # the last line of a script that came to its end
 _MARK = "tfeffi-mark"  # a line between the parts of an output
-_MISSING = re.compile(r"No module named '([\w.]+)'")
+_READY = re.compile(rb"^tfeffi-ready (.+?)\r?\n", re.MULTILINE)  # a shell may greet before it
 
 _CARE = """
 trap "" HUP INT TERM
-mkdir -p {parent} && mkdir -m 700 {folder} && {{ echo "ready $(cd {folder} && pwd)"; cat >/dev/null; }}
+{first} && mkdir -p {parent} && mkdir -m 700 {folder} &&
+{{ echo; echo "tfeffi-ready $(cd {folder} && pwd)"; cat >/dev/null; }}
 kill -9 $(cat {folder}/pid 2>/dev/null) 2>/dev/null
 rm -rf {folder}
 rmdir {parent} 2>/dev/null
@@ -155,7 +153,7 @@ class Folder:
                 raise DeviceError(_not_written(self, path, done.stderr or done.stdout))
             place = shlex.quote(to)
             seen = self.run(f"chmod {700 if executable else 600} {place}; sha256sum {place}")
-            if not seen.returncode and seen.stdout.split()[:1] != [digest]:
+            if not seen.returncode and seen.stdout.rpartition("\n")[2].split()[:1] != [digest]:
                 raise DeviceError(f'"{path}" arrived damaged on {self.transport.name}; try again')
             self._there[digest] = to
         return self._there[digest]
@@ -193,36 +191,62 @@ def opened(transport: Transport, folder: str | None) -> Iterator[Folder]:
 
     Args:
         transport: how to reach it.
-        folder: in place of the device's usual place.
+        folder: in place of the device's usual place; it must be there already.
 
     Raises:
         DeviceError: the device cannot be reached, or the folder cannot be made.
     """
-    parent = f"{shlex.quote(folder.rstrip('/')) if folder else transport.parent}/tfeffi"
+    base = _quoted(folder) if folder else transport.parent
+    first = f"(cd {base}/ >/dev/null)" if folder else f"mkdir -p {base}"
+    parent = f"{base}/tfeffi"
     name = f"{parent}/{uuid.uuid4().hex[:12]}"
     with tempfile.TemporaryFile() as errors:
         care = subprocess.Popen(
-            transport.shell(_CARE.format(parent=parent, folder=name)),
+            transport.shell(_CARE.format(first=first, parent=parent, folder=name)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
         )  # fmt: skip
         try:
-            ready, _, _ = select.select([care.stdout], [], [], _PATIENCE)
-            if not ready:
+            made = _made(care)
+            if made is None:
                 raise DeviceError(_silent(transport))
-            said = care.stdout.readline().decode(errors="replace").strip()
-            if not said.startswith("ready "):
-                care.wait(_PATIENCE)
+            if not made:
+                _end(care)
                 errors.seek(0)
                 raise DeviceError(_not_made(transport, errors.read().decode(errors="replace")))
-            yield Folder(transport, said.removeprefix("ready "))
+            yield Folder(transport, made)
         finally:
-            care.stdin.close()
-            try:
-                care.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                care.kill()
-                care.wait()
+            _end(care)
             care.stdout.close()
+
+
+def _quoted(folder: str) -> str:
+    """A folder's path for the shell there; `~` is the home folder there."""
+    home, slash, rest = folder.rstrip("/").partition("/")
+    return f'"$HOME"{slash}{shlex.quote(rest)}' if home == "~" else shlex.quote(home + slash + rest)
+
+
+def _made(care: subprocess.Popen) -> str | None:
+    """The folder that the shell there has made; "" if it ended without, None if it does neither."""
+    said, end = b"", time.monotonic() + _PATIENCE
+    while not (found := _READY.search(said)):
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([care.stdout], [], [], left)[0]:
+            return None
+        more = os.read(care.stdout.fileno(), 1 << 16)
+        if not more:
+            return ""
+        said += more
+    return found[1].decode(errors="replace")
+
+
+def _end(care: subprocess.Popen) -> None:
+    """Tells the shell there that its work is over, and waits for it."""
+    care.stdin.close()
+    try:
+        care.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        care.kill()
+        care.wait()
 
 
 def _silent(transport: Transport) -> str:
@@ -230,56 +254,9 @@ def _silent(transport: Transport) -> str:
 
 
 def _not_made(transport: Transport, said: str) -> str:
-    if "mkdir" in said:
+    if re.search(r"\b(mkdir|cd)\b", said):
         return (
             f"{transport.name} has no place for a folder of ours: {said.strip().splitlines()[-1]}; "
             "name another with device_folder"
         )
     return transport.explain(said)
-
-
-def measure(folder: Folder, path: str | os.PathLike, request: dict, timeout: float) -> dict:
-    """One turn of a model there; see `tfeffi.bench.devices`.
-
-    Raises:
-        ModelError: the model cannot be run.
-        DeviceError: the device cannot do it.
-    """
-    name = folder.transport.name
-    engine.check_cpus(request, folder.about.get("cores"), name)
-    request = {**request, "model": folder.put(path)}
-    if request.get("delegate") and os.path.isfile(request["delegate"]):
-        request["delegate"] = folder.put(request["delegate"], executable=True)
-    run = _with_binary if request.get("binary") else _with_python
-    try:
-        answer, before, after = run(folder, path, request, timeout)
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(f'"{path}" did not finish within {timeout:g} s on {name}') from error
-    return state.around(answer, before, after)
-
-
-def _with_binary(folder: Folder, path, request: dict, timeout: float) -> tuple[dict, dict, dict]:
-    binary = folder.put(request["binary"], executable=True)
-    names = native.input_names(path)
-    words = native.command(binary, request["model"], request, names, timeout)
-    done, before, after = folder.observe(f"exec {shlex.join(words)} 2>&1", timeout)
-    machine, name = before.get("machine", ""), folder.transport.name
-    text = "\n".join((done.stdout, done.stderr))  # the shell's own words are there
-    return native.answer(done.returncode, text, path, request, machine, name), before, after
-
-
-def _with_python(folder: Folder, path, request: dict, timeout: float) -> tuple[dict, dict, dict]:
-    python, name = request.get("python", "python3"), folder.transport.name
-    words = [python, "-B", folder.put(_RUNNER), json.dumps(request)]
-    done, before, after = folder.observe(f"exec {shlex.join(words)}", timeout)
-    if done.returncode in (126, 127):
-        raise DeviceError(
-            f'{name} has no Python "{python}"; name it with device_python, or give the native '
-            "program, benchmark_binary"
-        )
-    if missing := _MISSING.search(done.stdout + done.stderr):
-        raise DeviceError(
-            f'the Python "{python}" of {name} has no {missing[1]}: pip install ai-edge-litert there, '
-            "or give the native program, benchmark_binary"
-        )
-    return litert.answer(done.returncode, done.stdout, done.stderr, path), before, after

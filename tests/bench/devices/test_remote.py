@@ -5,6 +5,7 @@ LiteRT is real too. Google's benchmark_model is in no registry: a stand-in repla
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import sys
 import pytest
 
 import tfeffi
-from tests.bench.devices import standin
+from tests.bench.devices import delegates, standin
 from tests.bench.devices.daemons import engine
 from tests.bench.devices.test_native_output import sample
 from tests.export import handmade
 from tfeffi import bench
+from tfeffi.bench.engine import mask
 from tfeffi.export import ModelError
 
 QUICK = {"min_runs": 20, "min_seconds": 0.0, "warmup_runs": 2}
@@ -68,10 +70,20 @@ def test_a_native_program_is_brought_and_its_files_are_known_by_content(phone, m
 
 def test_processors_and_delegates_there(phone, model, tmp_path):
     first = str(min(os.sched_getaffinity(0)))
-    row = bench.benchmark(
-        model, device=phone.device, engine=engine(phone, cpu_affinity=first, xnnpack=False), **QUICK
+    told = standin.write(
+        tmp_path / "benchmark_model",
+        sample("x86_default"),
+        before=f"taskset -p $$ >'{tmp_path}/mask'",
     )
+    how = engine(phone, binary=told, cpu_affinity=first)
+    row = bench.benchmark(model, device=phone.device, engine=how, **QUICK)
+    assert (tmp_path / "mask").read_text().split()[-1] == mask([int(first)])
     assert row.cpu_affinity == first
+    brought = delegates.make(tmp_path, nodes=1)
+    how = engine(phone, cpu_affinity=first, xnnpack=False, external_delegate=brought)
+    row = bench.benchmark(model, device=phone.device, engine=how, **QUICK)
+    assert row.delegated == "completely"
+    assert pathlib.Path(f"{brought}.used").read_text().startswith(str(phone.folder_there))
     for how, line in (
         ({"cpu_affinity": "4096"}, f"asks for processor 4096, {phone.device} has"),
         ({"external_delegate": "/no/such.so"}, "the delegate /no/such.so does not load"),

@@ -109,6 +109,10 @@ def test_a_full_disk(server, mounted, tmp_path):
 def test_a_folder_that_forbids_writing_or_running(server, mounted, model, tmp_path):
     with pytest.raises(tfeffi.BadInput, match=r"has no place for a folder of ours.*device_folder"):
         bench.benchmark(model, device=server.device, engine=bench.Engine(folder="/proc"))
+    none = tmp_path / "no" / "such folder"
+    with pytest.raises(tfeffi.BadInput, match=r"has no place for a folder of ours.*device_folder"):
+        bench.benchmark(model, device=server.device, engine=bench.Engine(folder=str(none)))
+    assert not none.parent.exists()
     place = mounted("noexec")
     binary = standin.write(tmp_path / "benchmark_model", sample("x86_default"))
     with pytest.raises(tfeffi.BadInput, match=r'may not run "benchmark_model".*device_folder'):

@@ -1,6 +1,7 @@
 """Hosts behind a real sshd: who is let in, and what is left in the home folder."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -64,6 +65,36 @@ def test_hosts_that_cannot_be_reached(server, model, where, line):
 def test_an_address_of_ipv6_loses_its_brackets(where, words):
     said = ssh.Ssh(where, "socket").shell("true")
     assert said[-3:-1] == words and ("-p" in said) == (not where.endswith("]"))
+
+
+def test_a_shell_that_greets(server, model, tmp_path):
+    """Some put a greeting into their .bashrc, and do not ask whether anybody reads it."""
+    greeting = server.home / ".bashrc"
+    greeting.write_text("echo Welcome to this board; echo It has 4 cores")
+    how = {"device": "ssh:board", "engine": bench.Engine(python=sys.executable), **QUICK}
+    try:
+        said = subprocess.run(
+            ["ssh", "board", "true"], capture_output=True, text=True, check=True
+        ).stdout
+        assert said.startswith("Welcome")
+        assert bench.benchmark(model, **how).runs == 5
+        elsewhere = bench.Engine(python=sys.executable, folder="/no/such/folder")
+        with pytest.raises(tfeffi.BadInput, match="has no place for a folder of ours"):
+            bench.benchmark(model, **{**how, "engine": elsewhere})
+    finally:
+        greeting.unlink()
+
+
+def test_a_folder_in_the_home_folder_there(server, model):
+    place = server.home / "my bench"
+    engine = bench.Engine(python=sys.executable, folder="~/my bench")
+    with pytest.raises(tfeffi.BadInput, match=r"has no place for a folder of ours: .*my bench"):
+        bench.benchmark(model, device="ssh:board", engine=engine, **QUICK)
+    assert not place.exists() and not os.path.exists("~")
+    place.mkdir()
+    assert bench.benchmark(model, device="ssh:board", engine=engine, **QUICK).runs == 5
+    daemons.wait_for(lambda: not list(place.iterdir()))
+    place.rmdir()
 
 
 def test_without_a_client(tmp_path, monkeypatch, model):

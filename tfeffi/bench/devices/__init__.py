@@ -10,7 +10,7 @@ replaces by the model's place there, and returns the answer. It leaves nothing b
 
     connect(where) -> context manager of a tfeffi.bench.remote.Transport
 
-says how to bring a command and a file there; `tfeffi/bench/remote.py` does the rest.
+says how to bring a command and a file there; `tfeffi/bench/remote.py` and `remote_turn.py` do the rest.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def opened(device: str, folder: str | None = None) -> Iterator[tuple[str, Callab
     if not hasattr(module, "connect"):
         yield device, lambda path, request, timeout: module.measure(path, request, where, timeout)
         return
-    from tfeffi.bench import remote
+    from tfeffi.bench import remote, remote_turn
 
     with module.connect(where) as transport, remote.opened(transport, folder) as place:
-        yield transport.name, functools.partial(remote.measure, place)
+        yield transport.name, functools.partial(remote_turn.measure, place)
