@@ -65,8 +65,29 @@ def test_the_method_itself_is_held_without_a_model():
     assert by_name.holding(None) == [] and methods.names()
 
 
+def sparse(share, few):
+    """Kernels with this share of zeros; the other weights of few values, or of one each."""
+    model, random = network(), np.random.default_rng(0)
+    for layer in model.layers:
+        if layer.weights:
+            kernel = random.normal(size=layer.kernel.shape).astype("float32")
+            kernel = np.sign(kernel) if few else kernel
+            layer.kernel.assign(np.where(random.random(kernel.shape) < share, 0, kernel))
+    return model
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_many_zeros_are_no_shared_values(few):
+    model = sparse(0.8, few)
+    found = find(model, (), "test")[0]
+    held = ["keep_zeros", "shared_weights"] if few else ["keep_zeros"]
+    assert sorted(keeping.needed(found)) == held
+    dense = find(sparse(0.5, False), (), "test")[0]
+    assert ("shared values" in keeping.lost(found, dense)) == few
+
+
 def test_a_layer_that_is_gone_is_not_compared():
     found = find(network(), (), "test")[0]
     assert keeping.lost(found, []) == "" == keeping.lost([], found)
     zero = [type(one)(one.layer, one.variable, np.zeros_like(one.values)) for one in found]
-    assert keeping.lost(zero, found).count("→") == 4
+    assert keeping.lost(zero, found).count("→") == 2

@@ -91,6 +91,42 @@ def test_clustering_that_may_not_keep_zeros_says_so(sparse):
     assert zeros(made)["conv2"] < 0.5 and 'Not kept, zeros from before: "conv"' in report.note
 
 
+def with_a_depthwise():
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, padding="same", name="conv")(x)
+    x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    x = layers.Conv2D(8, 1, activation="relu", name="small")(x)
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    return keras.Model(inputs, layers.Dense(3, name="logits")(x))
+
+
+def test_clustering_holds_zeros_and_shared_values_in_kernels_that_it_leaves_alone():
+    model = sparsify(with_a_depthwise(), 0.5, scope="layer")[0]
+    model = cluster(model, 2, preserve_sparsity=True)[0]
+    made, report = cluster_weights(model, data(), clusters=64, ignore=["logits"], **SHORT)
+    before, after, few = zeros(model), zeros(made), values(made)
+    for name in ("depthwise", "logits"):
+        assert after[name] == before[name] >= 0.5 and few[name] <= 4, name
+        assert f'"{name}"' not in report.note
+
+
+def test_a_kernel_with_no_more_weights_than_clusters_keeps_its_zeros():
+    model = sparsify(network(), 0.5, scope="layer")[0]
+    made, _ = cluster_weights(model, data(), clusters=24, **SHORT)  # the dense layer has 24
+    assert zeros(made)["logits"] == zeros(model)["logits"] == 0.5
+    assert any((a != b).any() for a, b in zip(model.get_weights(), made.get_weights(), strict=True))
+
+
+def test_a_frozen_layer_is_skipped_as_such():
+    model = with_a_depthwise()
+    model.get_layer("conv").trainable = False
+    _, report = prune_magnitude(model, data(), sparsity=0.5, **SHORT)
+    assert {one.layer: one.why for one in report.skipped} == {
+        "conv": "is not trainable", "depthwise": "tfmot wraps no such layer",
+    }  # fmt: skip
+
+
 def test_quantization_keeps_zeros_and_shared_values_in_the_file(both, tmp_path):
     path = tmp_path / "m.tflite"
     made, report = quantize_aware(
@@ -155,6 +191,9 @@ BAD = {
     "fewer than 65 training images": (cluster_weights, {"batch_size": 65}),
     "must end in .tflite": (quantize_aware, {"tflite": "m.keras"}),
     'layer "con" is not in the model': (cluster_weights, {"ignore": ["con"]}),
+    "seed=-1; give a whole number from 0": (quantize_aware, {"seed": -1}),
+    "min_agreement 7.0 must be a fraction": (quantize_aware, {"min_agreement": 7.0}),
+    "has the open shape \\(None, None, 3\\)": (quantize_aware, {"model": network(None)}),
     "gives .* it trains classifiers": (
         quantize_aware, {"model": keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(3, 3)])},
     ),

@@ -110,6 +110,11 @@ def activations(x):
     return layers.GlobalAveragePooling2D(keepdims=True)(layers.Activation("silu")(y))
 
 
+def attention(x):
+    rows = layers.Reshape((64, 4))(conv(4)(x))
+    return layers.MultiHeadAttention(2, 2, name="query")(rows, rows)  # and its own "query" in it
+
+
 def penalized(x):
     return conv(4, kernel_regularizer=keras.regularizers.L2(1e-3), bias_constraint="non_neg")(x)
 
@@ -128,6 +133,7 @@ KINDS = {
     "dropout": lambda x: layers.Dropout(0.5)(layers.SpatialDropout2D(0.5)(conv(4)(x))),
     "transposed": lambda x: layers.Conv2DTranspose(4, 3, strides=2, padding="same")(x),
     "grouped": lambda x: layers.LayerNormalization()(layers.ZeroPadding2D(1)(conv(6, groups=3)(x))),
+    "attention": lambda x: attention(x),
     "two_outputs": lambda x: [conv(2)(x), layers.Flatten()(x)],
 }
 
@@ -162,6 +168,35 @@ def test_what_was_trained_there_comes_back():
     twin.fit(x, np.ones((32, 3), np.float32), epochs=2, verbose=0)
     made = from_tf_keras(twin, model)
     assert apart(made, twin, x) <= CLOSE < apart(model, twin, x)
+
+
+def test_what_is_still_being_clustered_is_refused_and_stripped_comes_back():
+    from tfeffi.compress.tfmot.library import tf_keras, tfmot
+
+    model, clustering = classifier(), tfmot().clustering.keras
+    linear = clustering.CentroidInitialization.LINEAR
+
+    def wrap(layer):
+        if layer.name != "logits":
+            return layer
+        return clustering.cluster_weights(
+            layer, number_of_clusters=4, cluster_centroids_init=linear
+        )
+
+    twin = tf_keras().models.clone_model(to_tf_keras(model), clone_function=wrap)
+    with pytest.raises(BadInput, match=r'layer "logits" is being clustered.*strip_clustering'):
+        from_tf_keras(twin, model)
+    made = from_tf_keras(clustering.strip_clustering(twin), model)
+    assert np.unique(made.get_layer("logits").kernel).size <= 4
+
+
+def test_weights_of_another_shape_do_not_come_back():
+    inputs = keras.Input((8, 8, 3))
+    wide = keras.Model(inputs, layers.Conv2D(3, 4, name="conv")(inputs))
+    tall = keras.Model(inputs, layers.Conv2D(3, (8, 2), name="conv")(inputs))  # as many weights
+    with pytest.raises(BadInput, match='the weights of "conv" have the shapes') as error:
+        from_tf_keras(to_tf_keras(tall), wide)
+    assert "\n" not in str(error.value)
 
 
 def test_low_precision_and_fused_layers_become_keras_s_own_in_float32():

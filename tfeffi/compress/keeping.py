@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfeffi.compress.kernels import Kernel
+from tfeffi.methods.shared_weights import shares_values
 
 _FEW = 0.01  # zeros of so small a share were nobody's work
 
@@ -28,7 +29,7 @@ def lost(before: Sequence[Kernel], after: Sequence[Kernel]) -> str:
         if had >= _FEW and has < had:
             zeros.append(f'"{kernel.name}" {had:.1%} → {has:.1%}')
         had, has = (np.unique(array).size for array in (kernel.values, values))
-        if 2 * had <= kernel.values.size and has > had:
+        if shares_values(kernel.values) and has > had:
             shared.append(f'"{kernel.name}" {had:,} → {has:,}')
     found = [_sentence("zeros", zeros), _sentence("shared values", shared)]
     return " ".join(one for one in found if one)
@@ -40,7 +41,7 @@ def needed(kernels: Sequence[Kernel]) -> set[str]:
     for kernel in kernels:
         if float(np.mean(kernel.values == 0)) >= _FEW:
             found.add("keep_zeros")
-        if 2 * np.unique(kernel.values).size <= kernel.values.size:
+        if shares_values(kernel.values):
             found.add("shared_weights")
     return found
 

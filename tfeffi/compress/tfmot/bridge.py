@@ -16,7 +16,7 @@ import numpy as np
 
 from tfeffi import derived
 from tfeffi.compress.tfmot import translation
-from tfeffi.compress.tfmot.library import tf_keras
+from tfeffi.compress.tfmot.library import is_clustering, tf_keras
 from tfeffi.errors import BadInput
 from tfeffi.export.convert import in_float32
 from tfeffi.surgery import replace
@@ -35,7 +35,7 @@ class Bridge:
         graph: the Keras 3 model, read.
         model: its twin in tf_keras, flat.
         weights: for each path in the graph, where its variables are, in their order: pairs of a
-            tf_keras layer's name and a variable's.
+            tf_keras layer's name and a variable's path in it.
     """
 
     graph: Graph
@@ -76,14 +76,16 @@ def from_tf_keras(trained, model: keras.Model) -> keras.Model:
     """A Keras 3 model with the weights of its trained twin.
 
     Args:
-        trained: what `to_tf_keras(model)` gave, trained, perhaps inside wrappers of tfmot.
+        trained: what `to_tf_keras(model)` gave, trained, perhaps inside wrappers of tfmot; those of
+            its clustering hold the old weights, so call its `strip_clustering` first.
         model: where it came from; it is left as it is.
 
     Returns:
         A copy of `model` in float32 with the weights of `trained`.
 
     Raises:
-        BadInput: `trained` lacks a layer or a weight of `model`.
+        BadInput: `trained` lacks a layer or a weight of `model`, has one of another shape, or is
+            wrapped for clustering.
     """
     return back(build(model), trained)
 
@@ -119,8 +121,13 @@ def back(bridge: Bridge, trained) -> keras.Model:
     there = {}
     for layer in trained.layers:
         inner = getattr(layer, "layer", layer)  # a wrapper of tfmot
+        if is_clustering(layer):
+            raise BadInput(
+                f'from_tf_keras: layer "{inner.name}" is being clustered; give what '
+                "strip_clustering of tfmot makes of the trained model"
+            )
         there[inner.name] = {
-            translation.variable_name(v): v for v in (*inner.weights, *layer.weights)
+            translation.variable_path(v, inner.name): v for v in (*inner.weights, *layer.weights)
         }
     made = replace(bridge.graph.model, {})
     for path, layer in read(made).layers.items():
@@ -134,10 +141,22 @@ def back(bridge: Bridge, trained) -> keras.Model:
                     "to_tf_keras made of this one"
                 )
             arrays.append(np.asarray(there[name][key]))
-        shapes = [weight.shape for weight in layer.live.weights]
-        layer.live.set_weights([a.reshape(s) for a, s in zip(arrays, shapes, strict=True)])
+        _set_weights(layer, arrays)
     derived.renew(made)
     return made
+
+
+def _set_weights(layer: Layer, arrays: list[np.ndarray]) -> None:
+    wanted = [tuple(weight.shape) for weight in layer.live.weights]
+    if layer.kind == "SeparableConv2D":  # two layers there, whose kernels have other axes
+        arrays = [array.reshape(shape) for array, shape in zip(arrays, wanted, strict=True)]
+    shapes = [array.shape for array in arrays]
+    if shapes != wanted:
+        raise BadInput(
+            f'from_tf_keras: in the trained model the weights of "{layer.path}" have the shapes '
+            f"{shapes}, in this one {wanted}; give it the model that to_tf_keras made of this one"
+        )
+    layer.live.set_weights(arrays)
 
 
 def _plain(model: keras.Model) -> keras.Model:
@@ -196,7 +215,9 @@ class _Layers:
     def weights(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """See `Bridge.weights`; a wrapper of tfmot takes variables away from its layer later."""
         return {
-            path: tuple((o.name, translation.variable_name(v)) for o in chain for v in o.weights)
+            path: tuple(
+                (o.name, translation.variable_path(v, o.name)) for o in chain for v in o.weights
+            )
             for path, chain in self.made.items()
         }
 

@@ -59,6 +59,18 @@ def clustering_with_zeros():
     return importlib.import_module(name)
 
 
+def is_clustering(layer) -> bool:
+    """Whether a layer is a wrapper of its clustering: the kernel in it is not yet clustered."""
+    return isinstance(layer, _clustering_wrapper())
+
+
+@functools.cache
+def _clustering_wrapper() -> type:
+    name = "tensorflow_model_optimization.python.core.clustering.keras.cluster_wrapper"
+    tfmot()
+    return importlib.import_module(name).ClusterWeights
+
+
 @contextlib.contextmanager
 def _same_environment() -> Iterator[None]:
     before = dict(os.environ)

@@ -73,6 +73,7 @@ def quantize_aware(
         if pathlib.Path(tflite).suffix != ".tflite":
             raise BadInput(f'output "{tflite}" must end in .tflite')
         files.refuse_existing(tflite)
+    contract.check_agreement(min_agreement)
     training = Training(epochs, batch_size, learning_rate, seed)
     examples = Examples.of(model, training_data, batch_size)
     before, _ = kernels.find(model, (), "tfmot_qat")

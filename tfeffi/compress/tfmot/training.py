@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfeffi.compress.prune.batches import labelled
-from tfeffi.compress.tfmot.library import tf_keras
+from tfeffi.compress.tfmot.library import is_clustering, tf_keras
 from tfeffi.compress.tfmot.translation import variable_name
 from tfeffi.errors import BadInput
 from tfeffi.methods.keep_zeros import masked
-from tfeffi.methods.shared_weights import summed
+from tfeffi.methods.shared_weights import shares_values, summed
 from tfeffi.surgery.graph import read
 from tfeffi.train.losses import gives_probabilities, per_example
 
@@ -50,6 +50,9 @@ class Training:
         rate = self.learning_rate
         if not isinstance(rate, numbers.Real) or not (np.isfinite(rate) and rate > 0):
             raise BadInput(f"tfmot: learning_rate={rate!r}; give a number above 0")
+        seed = self.seed
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+            raise BadInput(f"tfmot: seed={seed!r}; give a whole number from 0 on")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,14 +68,19 @@ class Examples:
         """Reads them.
 
         Raises:
-            BadInput: the model is no classifier of one input, or the data has no labels, labels
-                that are no classes of the model, or fewer images than a batch.
+            BadInput: the model is no classifier of one input of one size, or the data has no labels,
+                labels that are no classes of the model, or fewer images than a batch.
         """
         model = read(model).model
         output = model.output_shape
         if len(model.inputs) != 1 or not isinstance(output, tuple) or len(output) != 2:
             raise BadInput(
                 f'tfmot: model "{model.name}" gives {output}; it trains classifiers of one input'
+            )
+        if None in model.inputs[0].shape[1:]:
+            raise BadInput(
+                f'tfmot: the input of model "{model.name}" has the open shape '
+                f"{tuple(model.inputs[0].shape[1:])}; rebuild it for images of one size"
             )
         images, labels = [], []
         for (batch,), found in labelled(model, data, "tfmot"):
@@ -98,16 +106,16 @@ def train(
     examples: Examples,
     training: Training,
     *,
-    hold: bool = True,
     after_epoch: Callable[[], None] = lambda: None,
 ) -> list[float]:
-    """Trains a tf_keras model in place.
+    """Trains a tf_keras model in place; zeros and shared weights of its kernels stay.
+
+    Not so in the library's wrappers for clustering, whose own work that is.
 
     Args:
         twin: the model, perhaps in wrappers of the library.
         examples: what it learns from.
         training: for how long.
-        hold: whether zeros and shared weights of its kernels stay.
         after_epoch: called after each epoch.
 
     Returns:
@@ -121,7 +129,7 @@ def train(
         training.learning_rate, training.epochs * count
     )
     optimizer = tf_keras().optimizers.Adam(rate)
-    step = _step(twin, optimizer, examples.probabilities, _Held.of(twin) if hold else None)
+    step = _step(twin, optimizer, examples.probabilities, _Held.of(twin))
     random, losses = np.random.default_rng(training.seed), []
     for _ in range(training.epochs):
         order, total = random.permutation(len(examples.images)), 0.0
@@ -137,7 +145,7 @@ def train(
     return losses
 
 
-def _step(twin, optimizer, probabilities: bool, held: "_Held | None"):
+def _step(twin, optimizer, probabilities: bool, held: "_Held"):
     variables = twin.trainable_variables
     optimizer.build(variables)
 
@@ -150,8 +158,7 @@ def _step(twin, optimizer, probabilities: bool, held: "_Held | None"):
             )
             loss = tf.add_n([tf.reduce_mean(each), *twin.losses])
         gradients = tape.gradient(loss, variables)
-        if held is not None:
-            gradients = held(gradients)
+        gradients = held(gradients)
         found = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         optimizer.apply_gradients(found)
         return loss
@@ -169,11 +176,14 @@ class _Held:
     @classmethod
     def of(cls, twin) -> "_Held":
         masks, shares = [], []
+        clustered = [one for one in twin.layers if is_clustering(one)]
+        free = {id(variable) for one in clustered for variable in one.trainable_variables}
         for variable in twin.trainable_variables:
-            values, is_kernel = variable.numpy(), variable_name(variable).endswith("kernel")
+            values = variable.numpy()
+            is_kernel = variable_name(variable).endswith("kernel") and id(variable) not in free
             masks.append(values != 0 if is_kernel and not values.all() else None)
             found, index = np.unique(values, return_inverse=True)
-            shared = is_kernel and 2 * found.size <= values.size  # fewer are equal by chance
+            shared = is_kernel and shares_values(values)
             index = np.where(values.ravel() == 0, -1, index.ravel())
             shares.append((index, found.size) if shared else None)
         return cls(masks, shares)

@@ -42,6 +42,14 @@ def variable_name(variable) -> str:
     return variable.name.split(":")[0].split("/")[-1]
 
 
+def variable_path(variable, layer: str) -> str:
+    """Where it is in the layer of that name: "query/kernel" of "wrap_mine/mine/query/kernel:0"."""
+    parts = variable.name.split(":")[0].split("/")
+    if layer in parts:
+        return "/".join(parts[parts.index(layer) + 1 :])
+    return parts[-1]  # a wrapper of tfmot made it
+
+
 def is_a_layer(call: Call) -> bool:
     """Whether tf_keras has a layer for this call; else it runs as an operation of Keras 3."""
     layer = call.layer

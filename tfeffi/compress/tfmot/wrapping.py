@@ -94,7 +94,8 @@ def cluster_weights(
 ) -> tuple[keras.Model, Report]:
     """Trains each kernel to few different values: tfmot's weight clustering.
 
-    The network stays as large and as fast; what is zipped gets smaller.
+    The network stays as large and as fast; what is zipped gets smaller. In kernels that are left alone,
+    zeros and shared values stay.
 
     Args:
         model, training_data, ignore: as for `prune_magnitude`.
@@ -133,7 +134,7 @@ def cluster_weights(
         )
 
     def work(twin):
-        losses = train(twin, examples, training, hold=False)
+        losses = train(twin, examples, training)
         return losses, library.strip_clustering(twin)
 
     settings = {"clusters": int(clusters), "preserve_sparsity": preserve_sparsity}
@@ -148,10 +149,9 @@ def _wrapped(
     bridge = bridging.build(model)
     ignored = {name for one in skipped for name in bridge.layers(one.layer)}
     twin = bridge.model
-    chosen = {
-        one.name for one in twin.layers
-        if type(one).__name__ in _KINDS and one.name not in ignored and one.trainable_weights
-    }  # fmt: skip
+    able = {one.name: one for one in twin.layers if type(one).__name__ in _KINDS}
+    frozen = {name for name, one in able.items() if not one.trainable_weights}
+    chosen = able.keys() - frozen - ignored
     with tf_keras().utils.custom_object_scope(translation.custom_objects()):
         wrapped = tf_keras().models.clone_model(
             twin, clone_function=lambda one: wrap(one) if one.name in chosen else one
@@ -159,8 +159,9 @@ def _wrapped(
         losses, trained = work(wrapped)
     made = bridging.back(bridge, trained)
     after = kernels.find(made, (), method)[0]
-    left = [k for k in before if not chosen & bridge.layers(k.layer)]
-    skipped = [*skipped, *(Skipped(k.layer, "tfmot wraps no such layer") for k in left)]
+    for path in [k.layer for k in before if not chosen & bridge.layers(k.layer)]:
+        still = "is not trainable" if frozen & bridge.layers(path) else "tfmot wraps no such layer"
+        skipped.append(Skipped(path, still))
     settings = {
         **settings, "losses": losses, "zipped_bytes_before": kernels.zipped_bytes(model),
         "zipped_bytes": kernels.zipped_bytes(made),

@@ -36,8 +36,18 @@ def summed(gradient, index: np.ndarray, count: int):
     return keras.ops.reshape(keras.ops.take(sums, number) * moving, gradient.shape)
 
 
+def shares_values(kernel: np.ndarray, zeros: bool = False) -> bool:
+    """Whether weights of a kernel share their values: half as many as weights, or fewer.
+
+    Two fresh weights may be equal by chance; sharing is where most are. Zeros say nothing of the others:
+    they count only where `zeros` says that they, too, are a value to share.
+    """
+    counted = kernel if zeros else kernel[kernel != 0]
+    return bool(counted.size) and 2 * np.unique(counted).size <= counted.size
+
+
 class SharedWeights(Method):
-    """`summed`, for every kernel with half as many values as weights or fewer when training begins."""
+    """`summed`, for every kernel of `shares_values` when training begins."""
 
     def __init__(self, keep_zeros: bool = True):
         self.keep_zeros = keep_zeros
@@ -47,8 +57,9 @@ class SharedWeights(Method):
         for variable in run.model.trainable_variables:
             values = keras.ops.convert_to_numpy(variable)
             found, index = np.unique(values, return_inverse=True)
-            # Two fresh weights may be equal by chance: sharing is where most are.
-            shares = variable.name.endswith("kernel") and 2 * found.size <= values.size
+            shares = variable.name.endswith("kernel") and shares_values(
+                values, zeros=not self.keep_zeros
+            )
             index = index.ravel()
             if self.keep_zeros:
                 index = np.where(values.ravel() == 0, -1, index)
