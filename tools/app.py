@@ -1,6 +1,7 @@
 """How every binary runs: absl flags, quiet TensorFlow, one line and exit code 2 on bad input."""
 
 import os
+import signal
 import sys
 import warnings
 
@@ -65,6 +66,11 @@ def _show_in_help(tool) -> None:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
+def _terminate(number, _):
+    """Unwinds as an error does: what the tool has started is ended, what is half written removed."""
+    sys.exit(128 + number)
+
+
 def run(main) -> None:
     """Runs `main(argv)` as an absl app.
 
@@ -74,6 +80,7 @@ def run(main) -> None:
 
     _show_in_help(sys.modules[main.__module__])
     warnings.formatwarning = _warning
+    signal.signal(signal.SIGTERM, _terminate)
 
     def guarded(argv):
         if len(argv) > 1:

@@ -1,12 +1,16 @@
 """tfeffi-benchmark, run as a user runs it."""
 
+import contextlib
 import json
+import os
+import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from tests.bench.devices import standin
+from tests.bench.devices import daemons, standin
 from tests.bench.devices.test_native_output import sample
 from tests.export import handmade
 
@@ -88,6 +92,37 @@ def test_bad_input_is_one_line_and_exit_code_2(models, model, flags, line):
     done = benchmark(f"--model={models / model}", *flags, *QUICK)
     assert (done.returncode, done.stdout) == (2, "")
     assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def at_work(model):
+    """The processes that were given a model, but for the tool itself."""
+    found = []
+    for command in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = command.read_text()
+            if str(model) in words and "tfeffi.tools" not in words:
+                found.append(command.parent.name)
+    return found
+
+
+def test_a_tool_that_is_told_to_end_takes_its_runner_along(tmp_path):
+    model = handmade.relu(tmp_path / "endless.tflite", shape=(1, 512, 512, 8))
+    tool = subprocess.Popen(
+        [sys.executable, "-m", "tfeffi.tools.benchmark", f"--model={model}", "--min_seconds=60"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    runners = []
+    try:
+        runners = daemons.wait_for(lambda: at_work(model))
+        tool.terminate()
+        assert tool.wait(20) == 143
+        daemons.wait_for(lambda: not at_work(model), 5)
+    finally:
+        tool.kill()
+        tool.wait()
+        for runner in runners:
+            with contextlib.suppress(OSError):  # it would go on for a minute
+                os.kill(int(runner), signal.SIGKILL)
 
 
 def test_help_reads_well():

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-import pytest
+from tests.bench.devices import daemons
 
 # The heads of LiteRT's structures, as its c/common.h has them.
 DELEGATE = """
@@ -61,7 +61,7 @@ void tflite_plugin_destroy_delegate(void *d) { free(d); }
 def make(folder, nodes):
     """A delegate that takes the first nodes, computes nothing, and writes from where it was loaded."""
     if not shutil.which("cc"):
-        pytest.skip("there is no C compiler to make a delegate with")
+        daemons.missing("there is no C compiler to make a delegate with")
     library = folder / f"libdelegate{nodes}.so"
     source = folder / "delegate.c"
     source.write_text(DELEGATE % {"nodes": nodes, "used": f"{library}.used"})

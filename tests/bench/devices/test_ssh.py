@@ -67,6 +67,17 @@ def test_an_address_of_ipv6_loses_its_brackets(where, words):
     assert said[-3:-1] == words and ("-p" in said) == (not where.endswith("]"))
 
 
+@pytest.mark.parametrize("device", (daemons.Room, daemons.Sshd))
+@pytest.mark.parametrize(
+    ("wanted", "outcome"), (("required", pytest.fail.Exception), ("", pytest.skip.Exception))
+)
+def test_where_all_can_be_had_nothing_is_skipped(device, wanted, outcome, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFEFFI_DEVICES", wanted)
+    monkeypatch.setattr(daemons.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(outcome, match="there is no"):
+        device()
+
+
 def test_a_shell_that_greets(server, model, tmp_path):
     """Some put a greeting into their .bashrc, and do not ask whether anybody reads it."""
     greeting = server.home / ".bashrc"
