@@ -6,7 +6,9 @@ that of quantization-aware training where it is the last step, else calibrated. 
 that contain it.
 """
 
+import hashlib
 import itertools
+import json
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +19,15 @@ import keras
 from tfeffi import bench, data, export, files, methods, models
 from tfeffi.compress import Budget, cluster, prune, sparsify
 from tfeffi.compress.tfmot import cluster_weights, prune_magnitude, quantize_aware
+from tfeffi.errors import BadInput, near
 from tfeffi.export import buffers, flatbuffer
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.train import Settings, fit
 
 ZEROS, CLUSTERS = ("zeros", "tfmot_zeros"), ("clusters", "tfmot_clusters")
+STEPS = ("channels", "qat", *ZEROS, *CLUSTERS)
 _ROUNDING = 0.005  # of the zeros asked for: whole weights of small kernels
+_KEYS = ("data", "model", "train", "tune", "asked", "calibration", "min_agreement")  # of a cell
 
 
 def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
@@ -40,6 +45,7 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
             **spread({"accuracy": seed["accuracy"]} for seed in seeds),
             **{key: first[key] for key in ("bytes", "zip_bytes", "channels")},
             "zero_share": min(seed["zeros"] for seed in seeds),
+            "least_zero_share": min(seed["least_zeros"] for seed in seeds),
             "values_per_channel": max(seed["values_per_channel"] for seed in seeds),
             "kept": ", ".join(first["promised"]) or "–",
             "dataset": f"{config['data']['name']} {config['data']['test']}",
@@ -55,7 +61,13 @@ def orders(config: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Every order of every subset of each of `config.families`, and `config.chains` as they stand.
 
     Those that begin another one are there, too; the shorter ones come first.
+
+    Raises:
+        BadInput: a step that there is not.
     """
+    for step in itertools.chain(*config["families"], *config["chains"]):
+        if step not in STEPS:
+            raise BadInput(f'composition: unknown step "{step}"; {near(step, STEPS)}')
     found = {()}
     for family in config["families"]:
         for length in range(1, len(family) + 1):
@@ -72,49 +84,53 @@ def lost(
 
     Args:
         order: the steps, the last one included.
-        found: "channels", "zeros" and "values_per_channel" of its buffers.
+        found: "channels", "least_zeros" and "values_per_channel" of its buffers, see `described`.
         promised: "channels": so many at most; "zeros": a fraction at least; "values": so many at most.
     """
     broken = {
         "channels": "channels" in order and found["channels"] > promised["channels"],
         "zeros": any(one in order for one in ZEROS)
-        and found["zeros"] < promised["zeros"] - _ROUNDING,
+        and found["least_zeros"] < promised["zeros"] - _ROUNDING,
         "values": any(one in order for one in CLUSTERS)
         and found["values_per_channel"] > promised["values"],
     }
     return [name for name, is_broken in broken.items() if is_broken]
 
 
-def _folder(cells: Cells, order: Sequence[str], seed: int) -> pathlib.Path:
-    return cells.workdir / f"seed_{seed}" / ("-".join(order) or "trained")
+def _folder(cells: Cells, config, order: Sequence[str], seed: int) -> pathlib.Path:
+    """Of an order's files: what is configured otherwise lies elsewhere."""
+    text = json.dumps([config[key] for key in _KEYS], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return cells.workdir / f"seed_{seed}-{digest}" / ("-".join(order) or "trained")
 
 
 def _made(cells: Cells, config, order: tuple[str, ...], seed: int) -> dict[str, Any]:
     """What the file of an order is, once the orders that begin it are made."""
-    keys = ("data", "model", "train", "tune", "asked")
-    before = _made(cells, config, order[:-1], seed) if order else None
+    if order:
+        _made(cells, config, order[:-1], seed)
 
     def make(**_):
-        return _make(config, order, seed, _folder(cells, order, seed), before and before["path"])
+        return _make(config, order, seed, _folder(cells, config, order, seed))
 
     return cells.once(
         f"{'-'.join(order) or 'trained'} seed {seed}", make, order=list(order), seed=seed,
-        **{key: config[key] for key in keys},
+        **{key: config[key] for key in _KEYS},
     )  # fmt: skip
 
 
-def _make(config, order, seed: int, place: pathlib.Path, base: str | None) -> dict[str, Any]:
+def _make(config, order, seed: int, place: pathlib.Path) -> dict[str, Any]:
     train, test = (data.load(config["data"]["name"], config["data"][s]) for s in ("train", "test"))
     keras.utils.set_random_seed(seed)
-    tflite, asked = place / "model.tflite", config["asked"]
+    tflite = place / "model.tflite"
     tflite.unlink(missing_ok=True)  # of a run that was killed before its record
-    if base is None:
+    if not order:
         arguments = {key: value for key, value in config["model"].items() if key != "name"}
         built = models.build(config["model"]["name"], **arguments)
         settings = Settings.from_mapping({**config["train"], "seed": seed})
         made = fit(built, train, settings=settings, verbose=False).model
     else:
-        made = _step(models.load(base), order, train, config, seed, tflite)
+        base = models.load(_beside(place, order[:-1]) / "model.keras")
+        made = _step(base, order, train, config, seed, tflite)
     with files.replacing(place / "model.keras") as temporary:
         made.save(temporary)
     if not tflite.exists():
@@ -122,34 +138,52 @@ def _make(config, order, seed: int, place: pathlib.Path, base: str | None) -> di
             made, tflite, quantize="int8", calibration=train.take(config["calibration"]),
             min_agreement=config["min_agreement"],
         )  # fmt: skip
-    found = described(tflite)
+    return {
+        "accuracy": bench.evaluate(tflite, test), "bytes": tflite.stat().st_size,
+        "zip_bytes": flatbuffer.zip_bytes(tflite), **judged(config["asked"], order, place),
+    }  # fmt: skip
+
+
+def judged(asked: Mapping[str, Any], order: Sequence[str], place: pathlib.Path) -> dict[str, Any]:
+    """What is in the buffers of an order's file, what its steps promised, and what of that is lost.
+
+    Args:
+        asked: of the configuration.
+        order: the steps.
+        place: its folder, with model.tflite; the orders that begin it lie beside it.
+    """
+    found = described(place / "model.tflite")
     steps = {"channels": "channels", **dict.fromkeys(ZEROS, "zeros")}
     steps |= dict.fromkeys(CLUSTERS, "values")
     promised = {"zeros": asked["sparsity"], "values": 2 ** asked["bits"]}
-    promised["channels"] = _channels_after(place, order, found["channels"])
+    if "channels" in order:
+        promised["channels"] = _most_channels(place, order)
     return {
-        "path": str(place / "model.keras"), "accuracy": bench.evaluate(tflite, test),
-        "bytes": tflite.stat().st_size, "zip_bytes": flatbuffer.zip_bytes(tflite), **found,
-        "promised": [steps[one] for one in order if one in steps],
+        **found, "promised": [steps[one] for one in order if one in steps],
         "lost": lost(order, found, promised),
     }  # fmt: skip
 
 
-def _channels_after(place: pathlib.Path, order: Sequence[str], now: int) -> int:
-    """How many channels there were right after they were pruned."""
-    if "channels" not in order[:-1]:
-        return now
-    then = "-".join(order[: order.index("channels") + 1])
-    return described(place.parent / then / "model.tflite")["channels"]
+def _beside(place: pathlib.Path, order: Sequence[str]) -> pathlib.Path:
+    return place.parent / ("-".join(order) or "trained")
+
+
+def _most_channels(place: pathlib.Path, order: Sequence[str]) -> int:
+    """As many as right after they were pruned; in that very step, fewer than before it."""
+    index = order.index("channels")
+    pruned = index + 1 < len(order)
+    then = _beside(place, order[: index + 1] if pruned else order[:index])
+    return described(then / "model.tflite")["channels"] - (0 if pruned else 1)
 
 
 def described(path: pathlib.Path) -> dict[str, Any]:
-    """All kernels of a .tflite together: channels, share of zeros, most values in any channel."""
+    """All kernels of a .tflite: channels, share of zeros, that of the kernel with fewest, most values."""
     found = buffers.kernels(path)
     sizes = [math.prod(one.shape) for one in found]
     return {
         "channels": sum(one.channels for one in found),
         "zeros": sum(one.zeros * size for one, size in zip(found, sizes, strict=True)) / sum(sizes),
+        "least_zeros": min(one.zeros for one in found),
         "values_per_channel": max(one.values_per_channel for one in found),
     }
 
@@ -171,7 +205,7 @@ def _step(model, order: Sequence[str], train, config, seed: int, tflite: pathlib
         made, _ = prune(model, budget, importance="l2", multiple_of=multiple)
     elif step == "zeros":
         made, _ = sparsify(model, asked["sparsity"], scope="layer")
-    else:
+    elif step == "clusters":
         made, _ = cluster(model, asked["bits"], preserve_sparsity=True)
     settings = Settings.from_mapping({**tune, "seed": seed})
     held = [
