@@ -5,8 +5,8 @@
     tfeffi-export --model=model.keras --output=mixed.tflite --quantize_layer='stem.*=float32' \
         --quantize_layer='.*=dynamic_int4'
 
-Every file is checked against the Keras model before it gets its name. Integer activations are
-calibrated on training images; a test split is refused.
+Every file is checked against the Keras model before it gets its name, on the images of
+--calibration if it is given, which integer activations need; a test split is refused.
 """
 
 from absl import flags
@@ -31,7 +31,9 @@ _LAYERS = flags.DEFINE_multi_string(
     "several times, the first that matches counts; NAME as in --quantize, or float32",
 )
 _CALIBRATION = flags.DEFINE_string(
-    "calibration", None, "dataset that integer activations are calibrated on"
+    "calibration",
+    None,
+    "dataset that integer activations are calibrated on, and every file is compared with Keras on",
 )
 _SPLIT = flags.DEFINE_string("calibration_split", "train[:500]", "its images; training images only")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "resize the calibration images to this")
@@ -45,9 +47,14 @@ _RANGE = flags.DEFINE_list(
 _REPRODUCIBLE = flags.DEFINE_bool(
     "reproducible", False, "the same network gives the same bytes, whatever its layers are called"
 )
+_INPUT_SHAPE = flags.DEFINE_list(
+    "input_shape", None, "HEIGHT,WIDTH,CHANNELS, for a model that leaves its size open"
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "static batch; 0 for a dynamic one")
 _MIN_AGREEMENT = flags.DEFINE_float(
-    "min_agreement", None, "fraction of images that must keep the class Keras gives them"
+    "min_agreement",
+    None,
+    "fraction of the images of --calibration that must keep the class Keras gives them",
 )
 _TOLERANCE = flags.DEFINE_float(
     "tolerance", None, "difference from Keras allowed, as a fraction of the largest output"
@@ -64,16 +71,14 @@ def main(_):
     files.refuse_existing(_OUTPUT.value)
     if _REPORT.value:
         files.refuse_existing(_REPORT.value, "report")
-    images, recipe, value_range = None, _recipe(), _value_range()
+    images, recipe, value_range, input_shape = None, _recipe(), _value_range(), _input_shape()
     calibrated = recipes.check(quantize, recipe, _INTEGER_IO.value)
-    if calibrated:
-        if not _CALIBRATION.value:
-            raise BadInput(
-                f"--quantize={calibrated} needs --calibration=DATASET, such as fashion_mini"
-            )
+    if _CALIBRATION.value:
         check_split(_SPLIT.value)
+    else:
+        _check_unused(calibrated)
     app.import_tensorflow()
-    if calibrated:
+    if _CALIBRATION.value:
         from tfeffi import data
 
         images = data.load(
@@ -88,16 +93,41 @@ def main(_):
         quantize=quantize,
         recipe=recipe,
         calibration=images,
+        check_with=images,
         integer_io=_INTEGER_IO.value,
         reproducible=_REPRODUCIBLE.value,
         value_range=value_range,
         batch_size=_BATCH_SIZE.value or None,
+        input_shape=input_shape,
         min_agreement=_MIN_AGREEMENT.value,
         tolerance=_TOLERANCE.value,
     )
     print(made.table())
     if _REPORT.value:
         files.write_json(_REPORT.value, made.to_json())
+
+
+def _check_unused(calibrated: str | None):
+    """Without --calibration: BadInput if that is needed, or a flag is given that is about it."""
+    if calibrated:
+        raise BadInput(f"--quantize={calibrated} needs --calibration=DATASET, such as fashion_mini")
+    for flag in (_MIN_AGREEMENT, _SPLIT, _IMAGE_SIZE, _DATA_DIR):
+        if flag.present:
+            raise BadInput(f"--{flag.name} needs --calibration=DATASET, such as fashion_mini")
+
+
+def _input_shape():
+    """The sizes of --input_shape; None without it."""
+    if _INPUT_SHAPE.value is None:
+        return None
+    try:
+        sizes = tuple(map(int, _INPUT_SHAPE.value))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        given = ",".join(_INPUT_SHAPE.value)
+        raise BadInput(f"--input_shape={given} must be whole numbers from 1, such as 224,224,3")
+    return sizes
 
 
 def _recipe():

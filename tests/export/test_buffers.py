@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 from keras import layers
 
 from tfeffi import export
@@ -47,4 +49,17 @@ def test_a_damaged_file_is_named(tmp_path):
     export(network(), path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ModelError, match="is damaged or cut short"):
+        buffers.kernels(path)
+
+
+def test_an_unknown_type_is_named(tmp_path):
+    path = tmp_path / "m.tflite"
+    export(network(), path)
+    file = flatbuffer_utils.read_model(str(path))
+    for tensor in file.subgraphs[0].tensors:
+        tensor.type = schema.TensorType.BFLOAT16
+    flatbuffer_utils.write_model(file, str(path))
+    with pytest.raises(
+        ModelError, match=r"m\.tflite\": cannot read bfloat16 kernels, only float32"
+    ):
         buffers.kernels(path)

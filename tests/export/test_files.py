@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import tfeffi
-from tfeffi.export import ExportError, ModelError, calibration, contract, execute, litert
+from tfeffi.export import (
+    ExportError,
+    ModelError,
+    calibration,
+    contract,
+    execute,
+    litert,
+    plan,
+    recipes,
+    steps,
+)
 from tfeffi.export.flatbuffer import Tensor, inspect, zip_bytes
 
 from . import handmade
@@ -140,10 +150,10 @@ def test_parity_is_measured(reference, got, difference, relative, agreement):
     assert parity.top1_agreement == agreement
 
 
-def judged(relative, agreement, quantize="int8", tolerance=None, min_agreement=None):
+def judged(relative, agreement, quantize="int8", tolerance=None, min_agreement=None, planned=()):
     parity = contract.Parity(100, relative, relative, agreement)
     try:
-        contract.check_parity(parity, quantize, tolerance, min_agreement)
+        contract.check_parity(parity, quantize, tolerance, min_agreement, planned)
     except ExportError:
         return False
     return True
@@ -162,6 +172,21 @@ def test_parity_is_judged():
     assert not judged(0.01, 1.0, quantize=None) and judged(1e-6, 0.5, quantize=None)
     assert judged(0.2, 0.95, "float16") and judged(0.02, 0.5, "float16")
     assert not judged(0.2, 0.5, "float16")
+
+
+def test_by_layer_the_loosest_recipe_in_use_holds():
+    def judged_by(names, *numbers):
+        step = steps.Step("CONV_2D", ("t",), None, None, None, (), (), ())
+        planned = [plan.Planned(step, recipes.RECIPES.get(name)) for name in names]
+        return judged(*numbers, quantize=recipes.MIXED, planned=planned)
+
+    assert judged_by(["float32"], 1e-6, None) and not judged_by(["float32"], 0.01, None)
+    assert not judged_by(["float32"], 0.01, 1.0)  # as without a recipe
+    assert judged_by(["float32", "float16"], 0.04, 0.5)
+    assert not judged_by(["float32", "float16"], 0.2, 0.5)
+    assert judged_by(["dynamic_int8", "weights_int4"], 0.4, 0.5)
+    assert not judged_by(["dynamic_int8", "float16"], 0.4, 0.5)
+    assert not judged_by(["float32", "static_int8"], 0.001, 0.45)
 
 
 @pytest.mark.parametrize("kind", ("array", "Images"))

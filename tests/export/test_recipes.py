@@ -1,6 +1,7 @@
 """The ways to quantize by litert-quantizer: whole networks, layer by layer, and the same bytes again."""
 
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tfeffi.export import (
     ExportError,
     ModelError,
     contract,
+    convert,
     flatbuffer,
     layers,
     plan,
@@ -26,7 +28,7 @@ from tfeffi.export import (
 from tfeffi.export import litert as running
 from tfeffi.export.flatbuffer import inspect
 
-from . import handmade
+from . import again, handmade
 from .conftest import striped
 
 QUANTIZER = [r.name for r in recipes.RECIPES.values() if r.by == recipes.QUANTIZER]
@@ -254,42 +256,46 @@ def test_the_arena_is_measured(model, tmp_path):
     assert made.to_json()["arena_bytes"] == made.arena_bytes
 
 
-AGAIN = """
-import hashlib, sys
-import keras, numpy as np, tfeffi
-from tfeffi.export import recipes
-
-for _ in range(int(sys.argv[1])):  # Keras counts names up
-    keras.layers.Dense(3), keras.layers.Conv2D(3, 3), keras.layers.BatchNormalization()
-random = np.random.default_rng(0)
-x = image = keras.Input((6, 6, 1))
-x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(x))
-model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.ReLU()(x))))
-model.set_weights([random.random(w.shape) for w in model.get_weights()])
-images = random.random((20, 6, 6, 1), np.float32)
-for way in (None, *recipes.RECIPES, {"conv2d.*": "static_int4", ".*": "float16"}):
-    kwargs = {"recipe": way} if isinstance(way, dict) else {"quantize": way}
-    given = images if recipes.check(kwargs.get("quantize"), kwargs.get("recipe")) else None
-    path = f"{sys.argv[2]}/{way if isinstance(way, str) else type(way).__name__}.tflite"
-    agree = None if given is None else 0.0
-    tfeffi.export(
-        model, path, calibration=given, reproducible=True, min_agreement=agree, **kwargs
-    )
-"""
+PARTS = {
+    "activation": lambda: keras.layers.Conv2D(4, 3, activation=keras.layers.LeakyReLU()),
+    "cells": lambda: keras.layers.TimeDistributed(
+        keras.layers.Bidirectional(keras.layers.SimpleRNN(3, unroll=True))
+    ),
+    "nested": lambda: keras.Sequential([keras.layers.Dense(3, keras.layers.LeakyReLU())]),
+}
 
 
-def test_fresh_processes_give_the_same_bytes(tmp_path):
-    files = []
-    for number in ("0", "3"):
-        folder = tmp_path / number
-        folder.mkdir()
-        environment = {**os.environ, "PYTHONHASHSEED": number, "TMPDIR": str(folder)}
-        command = [sys.executable, "-c", AGAIN, number, str(folder)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        files.append({f.name: f.read_bytes() for f in folder.glob("*.tflite")})
-    assert len(files[0]) == len(recipes.RECIPES) + 2
-    assert [name for name in files[0] if files[0][name] != files[1][name]] == []
+@pytest.mark.parametrize("kind", PARTS)
+def test_layers_within_layers_do_not_show_when_reproducible(kind):
+    files, weights = [], None
+    for _ in range(2):  # Keras counts their names up
+        image = keras.Input((4, 5, 2))
+        model = keras.Model(image, keras.layers.Flatten()(PARTS[kind]()(image)))
+        weights = weights or model.get_weights()
+        model.set_weights(weights)
+        files.append(convert.convert(model, convert.specs(model, 1, None), None, numbered=True))
+    assert files[0] == files[1]
+    restored = flatbuffer.parsed(layers.with_names(files[1], model)).Subgraphs(0)
+    names = [tensor.name for tensor in flatbuffer.tensors(restored)]
+    assert not [name for name in names if "part_" in name or "layer_" in name]
+
+
+def test_another_process_gives_the_same_bytes(tmp_path):
+    saved, seed = tmp_path / "saved.keras", "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
+    again.network().save(saved)
+    here = again.made(saved, tmp_path / "here")
+    folder = tmp_path / "there"
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "TMPDIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-m", again.__name__, str(saved), str(folder)],
+        env=environment, cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    there = {file.name: file.read_bytes() for file in folder.glob("*.tflite")}
+    assert len(here) == len(recipes.RECIPES) + 1 + len(again.ANEW) and here.keys() == there.keys()
+    assert [name for name in here if here[name] != there[name]] == []
 
 
 def test_the_quantizer_is_a_guest():

@@ -61,6 +61,13 @@ def test_int8_calibrated_on_the_embedded_images(model, tmp_path):
             ("--quantize=int8", "--calibration=fashion_mini", "--calibration_split=train[:0]"),
             'the split "train[:0]" is empty',
         ),
+        (("--quantize=dynamic", "--min_agreement=0.5"), "--min_agreement needs --calibration="),
+        (("--quantize=dynamic", "--calibration_split=test"), "--calibration_split needs"),
+        (
+            ("--quantize=dynamic", "--calibration=fashion_mini", "--calibration_split=test"),
+            "use training images only",
+        ),
+        (("--input_shape=28,wide,1",), "--input_shape=28,wide,1 must be whole numbers from 1"),
         (("--value_range=0",), "--value_range=0 must be two numbers"),
         (("--value_range=1,0",), "the first must be the lower one"),
     ),
@@ -84,6 +91,27 @@ def test_layer_by_layer_and_a_warning_about_another_range(model, tmp_path):
     record = json.loads(report.read_text())
     assert record["recipe"] == [["logits", "static_int4"], [".*", "int8"]]
     assert record["weight_types"]["int4"] == 13 * 13 * 8 * 10 / 2 and record["arena_bytes"] > 0
+
+
+def test_float_activations_are_compared_on_the_images_of_calibration(model, tmp_path):
+    report = tmp_path / "m.json"
+    done = export(
+        f"--model={model}", f"--output={tmp_path / 'm.tflite'}", "--quantize=dynamic_int8",
+        "--calibration=fashion_mini", "--calibration_split=train[:100]", "--min_agreement=0.5",
+        f"--report={report}",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads(report.read_text())
+    assert record["checked_images"] == 100 and 0.5 <= record["top1_agreement"] <= 1
+
+
+def test_an_open_size_is_given(tmp_path):
+    image = keras.Input((None, None, 3))
+    path, output = tmp_path / "open.keras", tmp_path / "m.tflite"
+    keras.Model(image, keras.layers.Conv2D(4, 3, padding="same")(image)).save(path)
+    done = export(f"--model={path}", f"--output={output}", "--input_shape=9,7,3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert inspect(output).inputs[0].shape == (1, 9, 7, 3)
 
 
 def test_help_reads_well():

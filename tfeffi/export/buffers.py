@@ -56,7 +56,8 @@ def kernels(path: str | os.PathLike) -> list[Kernel]:
         One record a kernel; those that the file computes (or stores sparse) are left out.
 
     Raises:
-        ModelError: the file is missing, no .tflite, or damaged.
+        ModelError: the file is missing, no .tflite, or damaged, or a kernel's type is none of those
+            that `export` writes.
 
     Example:
         [k.zeros for k in kernels("m.tflite") if k.operator == "CONV_2D"]
@@ -64,6 +65,8 @@ def kernels(path: str | os.PathLike) -> list[Kernel]:
     content = flatbuffer.read(path)
     try:
         return list(_kernels(content))
+    except ModelError as error:
+        raise ModelError(f'"{path}": {error}') from None
     except Exception as error:  # a flatbuffer is read by offsets: any of them may point anywhere
         raise ModelError(f'"{path}" is damaged or cut short; export it again') from error
 
@@ -109,8 +112,10 @@ def _kernel(tensor, described: flatbuffer.Tensor, operator: str, data: np.ndarra
 
 
 def _stored(data: bytes, dtype: str, count: int) -> np.ndarray:
-    if dtype != "int4":
+    if dtype in _DTYPES:
         return np.frombuffer(data, _DTYPES[dtype], count)
+    if dtype != "int4":
+        raise ModelError(f"cannot read {dtype} kernels, only {', '.join(_DTYPES)} and int4")
     packed = np.frombuffer(data, np.uint8)
     both = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
     return np.where(both > 7, both - 16, both)

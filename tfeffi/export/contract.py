@@ -26,10 +26,9 @@ TOLERANCE = {
     None: 1e-3,
     **{r.name: _FOUR_BITS if r.weights == "int4" else _EIGHT_BITS for r in recipes.RECIPES.values()},
     "float16": 0.05,
-    recipes.MIXED: _FOUR_BITS,
 }  # fmt: skip
 AGREEMENT = 0.9  # of the classes with Keras
-_MUST_AGREE = {r.name for r in recipes.RECIPES.values() if r.calibrated} | {recipes.MIXED}
+_MUST_AGREE = {r.name for r in recipes.RECIPES.values() if r.calibrated}
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 _SMALL = 1024  # the converter keeps weights of fewer elements in float32
 # What has a kernel for int8 weights and float activations; others keep their weights in float32.
@@ -160,38 +159,46 @@ def compare(reference: list[np.ndarray], got: list[np.ndarray]) -> Parity:
 
 
 def check_parity(
-    parity: Parity, quantize: str | None, tolerance: float | None, min_agreement: float | None
+    parity: Parity,
+    quantize: str | None,
+    tolerance: float | None,
+    min_agreement: float | None,
+    plan: Sequence[plans.Planned] = (),
 ) -> None:
     """Rule 4, the judging.
 
     A limit that the caller gives is kept. Without one, integer activations must agree on AGREEMENT
     of the classes, if it is a classifier and the images are real: a common offset of the outputs
     hides any error of theirs. And float32 must be within TOLERANCE, and lossy weights within theirs
-    unless they agree on AGREEMENT of the classes.
+    unless they agree on AGREEMENT of the classes. By layer, what holds is the loosest of the recipes
+    in the plan.
 
     Raises:
         ExportError: the file computes something else than Keras.
     """
-    agrees = parity.top1_agreement
+    agrees, used = parity.top1_agreement, {quantize}
+    if quantize == recipes.MIXED:
+        used = {planned.recipe.name if planned.recipe else None for planned in plan}
     if min_agreement is not None and agrees is None:
         raise BadInput(
             "min_agreement is for classifiers, with one output (n, classes), and needs images: "
             "give check_with"
         )
-    if min_agreement is None and quantize in _MUST_AGREE and agrees is not None:
+    if min_agreement is None and used & _MUST_AGREE and agrees is not None:
         min_agreement = AGREEMENT
     if min_agreement is not None and agrees < min_agreement:
         remedy = (
             '; calibrate on more images like those of the training, use quantize="dynamic", '
             "or set min_agreement (0 for an untrained model)"
         )
-        remedy = remedy if quantize in _MUST_AGREE else ""
+        remedy = remedy if used & _MUST_AGREE else ""
         raise ExportError(_apart(parity, f"wanted are {min_agreement:.1%}{remedy}"))
     if tolerance is not None and parity.relative_difference > tolerance:
         raise ExportError(_apart(parity, f"allowed is {tolerance:g}"))
-    same = quantize is not None and agrees is not None and agrees >= AGREEMENT
-    if tolerance is None and not same and parity.relative_difference > TOLERANCE[quantize]:
-        allowed = f"allowed is {TOLERANCE[quantize]:g}; a larger tolerance takes untrained models"
+    same = used != {None} and agrees is not None and agrees >= AGREEMENT
+    limit = max(TOLERANCE[name] for name in used)
+    if tolerance is None and not same and parity.relative_difference > limit:
+        allowed = f"allowed is {limit:g}; a larger tolerance takes untrained models"
         raise ExportError(_apart(parity, allowed))
 
 

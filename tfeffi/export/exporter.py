@@ -76,8 +76,8 @@ def export(
         check_with: images for the comparison with Keras, in the same forms (any split); default the
             calibration images, else random ones in `value_range`.
         tolerance: the largest difference allowed, as a fraction of the largest output. Default 1e-3
-            for float32; else 0.05 for float16, 0.5 for 4 bits and recipes by layer, and 0.3 for the
-            others, unless 90% of classes agree.
+            for float32; else 0.05 for float16, 0.5 for 4 bits and 0.3 for the others, unless 90% of
+            classes agree; by layer, the largest of those that were used.
         min_agreement: the fraction of images on which the class must be that of Keras. Default 0.9
             for integer activations; 0 turns that off, for an untrained model whose classes are near ties.
         value_range: the lowest and highest input the model expects; calibration outside it draws a
@@ -118,7 +118,7 @@ def export(
             contract.check_plan(planned, steps.read(content))
         real = images is not None or check_with is not None
         parity, arena_bytes = samples.parity(model, temporary, inputs, real)
-        contract.check_parity(parity, kind, tolerance, min_agreement)
+        contract.check_parity(parity, kind, tolerance, min_agreement, planned)
         sizes = len(content), flatbuffer.zip_bytes(temporary)
     with files.replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -146,7 +146,7 @@ def _converted(
     if by_layer:
         paths, owners = [path for path, _ in layers.paths(model)], layers.owners(found, model)
         if not reproducible:
-            content = layers.with_names(content, paths)
+            content = layers.with_names(content, model)
             found = steps.read(content)
         planned = plan.by_layer(found, owners, paths, by_layer)
     else:

@@ -4,18 +4,20 @@ The converter names its tensors by the name scopes of the trace, but Keras opens
 each layer, and TensorFlow numbers what is taken: "conv2d_1" is the second scope of the layer
 "conv2d", or the first of another. So for the trace the layers are called "layer_0.", "layer_1.", ...:
 the dot ends the name, whatever number follows. It also makes the names independent of those that
-Keras counts up in a process.
+Keras counts up in a process, and for that the layers within layers (an activation, a cell) are
+"part_0.", "part_1.", ...
 """
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 
 from tfeffi.export.steps import Step
 
 _SCOPE = re.compile(r"layer_(\d+)\.(_\d+)?")
+_ANY_SCOPE = re.compile(r"((?:layer|part)_\d+\.)(_\d+)?")
 
 
 def paths(model: keras.Model) -> list[tuple[str, keras.Layer]]:
@@ -38,20 +40,30 @@ def paths(model: keras.Model) -> list[tuple[str, keras.Layer]]:
 
 @contextlib.contextmanager
 def numbered(model: keras.Model) -> Iterator[None]:
-    """While this is open, the layers' scopes are numbers: of `paths`, and "model." for models."""
-    kept, layers = [], [layer for _, layer in paths(model)]
-    nested = [m for m in model._flatten_layers() if getattr(m, "layers", None)]
+    """While this is open, the layers' scopes are numbers, and "model." for models."""
+    kept = []
     try:
-        for number, layer in enumerate(layers):
+        for layer, scope in _scopes(model):
             kept.append((layer, layer.name))
-            layer.name = f"layer_{number}."
-        for inner in nested:
-            kept.append((inner, inner.name))
-            inner.name = "model."
+            layer.name = scope
         yield
     finally:
         for layer, name in kept:
             layer.name = name
+
+
+def _scopes(model: keras.Model) -> list[tuple[keras.Layer, str]]:
+    """What every layer is called in the trace: those of `paths`, their parts, and the models."""
+    layers = [layer for _, layer in paths(model)]
+    known, parts, models = {id(layer) for layer in layers}, [], []
+    for layer in model._flatten_layers():
+        if id(layer) not in known and not isinstance(layer, keras.layers.InputLayer):
+            (models if getattr(layer, "layers", None) else parts).append(layer)
+    return [
+        *((layer, f"layer_{number}.") for number, layer in enumerate(layers)),
+        *((part, f"part_{number}.") for number, part in enumerate(parts)),
+        *((inner, "model.") for inner in models),
+    ]
 
 
 def owners(steps: Sequence[Step], model: keras.Model) -> list[int | None]:
@@ -87,19 +99,20 @@ def _at_end(model: keras.Model) -> list[int | None]:
     return [numbers.get(id(operation)) for operation in made_by]
 
 
-def with_names(content: bytes, model_paths: Sequence[str]) -> bytes:
+def with_names(content: bytes, model: keras.Model) -> bytes:
     """The file with the layers' names in place of their numbers, as any other export has them."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    for graph in model.subgraphs:
+    names = {scope: layer.name for layer, scope in _scopes(model)}
+    file = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for graph in file.subgraphs:
         for tensor in graph.tensors:
-            tensor.name = _restored(tensor.name.decode(), model_paths).encode()
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+            tensor.name = _restored(tensor.name.decode(), names).encode()
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
 
 
-def _restored(name: str, model_paths: Sequence[str]) -> str:
+def _restored(name: str, names: Mapping[str, str]) -> str:
     def own(scope: re.Match) -> str:
-        return model_paths[int(scope[1])].rsplit("/", 1)[-1] + (scope[2] or "")
+        return names[scope[1]] + (scope[2] or "")
 
-    return _SCOPE.sub(own, name).replace("model._", "model_")
+    return _ANY_SCOPE.sub(own, name).replace("model._", "model_")
