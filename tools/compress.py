@@ -193,7 +193,9 @@ _ALPHA = flags.DEFINE_float(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "where fine-tuning keeps its checkpoint: a killed run resumes there"
 )
-_SEED = flags.DEFINE_integer("seed", 0, "of fresh weights, random orders and fine-tuning")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "of fresh weights, random orders and fine-tuning", lower_bound=0
+)
 
 
 def main(_):
@@ -203,6 +205,7 @@ def main(_):
 
     by_name.check(_METHOD.value)
     _check_teacher()
+    _check_tflite()
     report_path, arguments = _report_path(), _arguments()
     images, validation = _images()
 
@@ -247,7 +250,8 @@ def _report_path() -> pathlib.Path:
     files.refuse_existing(report, "report")
     if report.resolve() == output.resolve():
         raise BadInput(f'report "{report}" is the output; name another')
-    for path in (output, report):
+    tflite = [pathlib.Path(_TFLITE.value)] if _TFLITE.value else []
+    for path in [output, report, *tflite]:
         folder = next(one for one in path.absolute().parents if one.exists())
         tempfile.TemporaryFile(dir=folder).close()  # an OSError now, not after hours of training
     return report
@@ -413,6 +417,24 @@ def _check_teacher() -> None:
         raise BadInput("--finetune_teacher needs --finetune_epochs")
     elif not pathlib.Path(_TEACHER.value).is_file():
         raise BadInput(f'there is no model file "{_TEACHER.value}" for --finetune_teacher')
+    else:
+        for flag in (_VALIDATION, _L2, _PRECISION, _WORKDIR):
+            if flag.value != flag.default:
+                raise BadInput(f"--{flag.name} does nothing with --finetune_teacher; leave one out")
+
+
+def _check_tflite() -> None:
+    """BadInput for flags that the int8 file would not follow, or that wait for one."""
+    from tfeffi.errors import BadInput
+
+    if _TFLITE.value and _EPOCHS.value:
+        raise BadInput(
+            "--finetune_epochs would train on after --tflite is written; leave one out, or give "
+            "the quantization-aware training more --epochs"
+        )
+    for flag in (_INTEGER_IO, _MIN_AGREEMENT):
+        if _METHOD.value == "tfmot_qat" and not _TFLITE.value and flag.value not in (None, False):
+            raise BadInput(f"--{flag.name} is of the file that --tflite=m.tflite writes; give that")
 
 
 def run():

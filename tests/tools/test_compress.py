@@ -114,6 +114,7 @@ def test_fine_tuning_is_in_the_report(folder, made):
     assert 0 <= report["history"][0]["validation_accuracy"] <= 1
 
 
+TAUGHT = ["--dataset=fashion_mini", "--finetune_epochs=1", "--finetune_teacher={}/mnist.keras"]
 BAD = [
     (["--model={}/none.keras"], "there is no model file"),
     (["--model={}/note.keras"], "is not a .keras file inside"),
@@ -153,6 +154,16 @@ BAD = [
     (["--method=1d", "--model={}/rgb.keras", "--dataset=fashion_mini", "--finetune_epochs=1"],
      "shape"),
     (["--finetune_epochs=1"], "needs --dataset"),
+    ([*TAUGHT, "--validation_split=test"], "--validation_split does nothing with --finetune_teacher"),
+    ([*TAUGHT, "--finetune_l2=1e-4"], "--finetune_l2 does nothing with --finetune_teacher"),
+    ([*TAUGHT, "--finetune_precision=mixed_bfloat16"], "--finetune_precision does nothing with"),
+    ([*TAUGHT, "--workdir={}/work"], "--workdir does nothing with --finetune_teacher"),
+    (["--seed=-1"], "seed"),
+    (["--method=tfmot_qat", "--integer_io"], "--integer_io is of the file that --tflite=m.tflite"),
+    (["--method=tfmot_qat", "--min_agreement=7"], "--min_agreement is of the file that --tflite="),
+    (["--method=tfmot_qat", "--tflite={}/q.tflite", "--finetune_epochs=1"],
+     "--finetune_epochs would train on after --tflite is written"),
+    (["--method=tfmot_qat", "--tflite=/proc/q.tflite", "--dataset=no_such"], "/proc"),
     (["--method=prune"], "budget"),
     (["stray"], 'unexpected argument "stray"'),
     (["--colour=red"], "colour"),
