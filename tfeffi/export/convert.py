@@ -174,8 +174,20 @@ def _save(model: keras.Model, signature, folder: str) -> None:
         outputs = model(packed, training=False)
         return {f"output_{i}": output for i, output in enumerate(keras.tree.flatten(outputs))}
 
+    saved_model(infer, [variable.value for variable in model.variables], signature, folder)
+
+
+def saved_model(infer, variables, signature, folder: str) -> None:
+    """Writes a SavedModel of one function.
+
+    Args:
+        infer: what it computes: a dictionary of outputs by name.
+        variables: all that it reads.
+        signature: its inputs, see `specs`.
+        folder: to write it to.
+    """
     module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]
+    module.weights = list(variables)
     function = tf.function(infer, input_signature=signature, autograph=False)
     tf.saved_model.save(module, folder, signatures=function.get_concrete_function())
 

@@ -18,10 +18,9 @@ from tfeffi.compress.tfmot import translation
 from tfeffi.compress.tfmot.library import tf_keras, tfmot
 from tfeffi.compress.tfmot.training import Examples, Training, train
 from tfeffi.errors import BadInput
-from tfeffi.export import contract, flatbuffer, litert
+from tfeffi.export import contract, convert, flatbuffer, samples
 from tfeffi.export.contract import ExportError
 
-_MOST_CHECKED = 200
 # Quantized together with the layers around them, or on the way in: the registry has no entry.
 _AROUND = ("BatchNormalization", "SyncBatchNormalization", "InputLayer")
 
@@ -51,8 +50,8 @@ def quantize_aware(
             as `tfeffi.export` checks: builtins and integers only, and the classes of the trained model.
         integer_io: whether its input and output are int8, too.
         epochs, batch_size, learning_rate, seed: see `training.Training`.
-        min_agreement: the fraction of at most 200 training images on which the file must give the class
-            of the trained model.
+        min_agreement: the fraction of at most 200 training images, evenly spaced, on which the file
+            must give the class of the trained model; fewer, where they are large.
 
     Returns:
         A Keras 3 model with the trained weights, in float32 and without the rounding (so that other
@@ -135,33 +134,32 @@ def _unknown(layers: list[str]) -> BadInput:
 
 def _written(aware, path, integer_io: bool, examples: Examples, min_agreement: float) -> dict:
     """Converts, checks, writes; what the report says of the file."""
-    images = examples.images[:_MOST_CHECKED]
-    wanted = aware(images, training=False).numpy()
-    content = _converted(aware, integer_io)
+    (tensor,) = aware.inputs
+    signature = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, "input_0")]
+    images = samples.of(signature, examples.images, None, None)
+    content = _converted(aware, signature, integer_io)
     with tempfile.TemporaryDirectory() as folder:
         temporary = pathlib.Path(folder) / pathlib.Path(path).name
         temporary.write_bytes(content)
         contract.check_structure(temporary, "int8", integer_io)
-        parity = contract.compare([wanted], list(litert.run(temporary, images).values()))
+        parity, _ = samples.parity(aware, temporary, images, real=True)
         contract.check_parity(parity, "int8", None, min_agreement)
         zipped = flatbuffer.zip_bytes(temporary)
     with files.replacing(path) as temporary:
         temporary.write_bytes(content)
     return {
         "tflite": str(path), "tflite_bytes": len(content), "tflite_zip_bytes": zipped,
-        "top1_agreement": parity.top1_agreement,
+        "checked_images": parity.images, "top1_agreement": parity.top1_agreement,
     }  # fmt: skip
 
 
-def _converted(aware, integer_io: bool) -> bytes:
-    (tensor,) = aware.inputs
-    spec = tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, "input_0")
-    function = tf.function(lambda x: {"output_0": aware(x, training=False)}, input_signature=[spec])
+def _converted(aware, signature: list[tf.TensorSpec], integer_io: bool) -> bytes:
+    def infer(x):
+        return {"output_0": aware(x, training=False)}
+
     try:
         with tempfile.TemporaryDirectory() as folder, quiet.native_code():
-            module = tf.Module()
-            module.weights = list(aware.variables)
-            tf.saved_model.save(module, folder, signatures=function.get_concrete_function())
+            convert.saved_model(infer, aware.variables, signature, folder)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if integer_io:
