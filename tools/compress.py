@@ -433,7 +433,8 @@ def _check_tflite() -> None:
             "the quantization-aware training more --epochs"
         )
     for flag in (_INTEGER_IO, _MIN_AGREEMENT):
-        if _METHOD.value == "tfmot_qat" and not _TFLITE.value and flag.value not in (None, False):
+        given = flag.value is not None and flag.value is not False
+        if _METHOD.value == "tfmot_qat" and not _TFLITE.value and given:
             raise BadInput(f"--{flag.name} is of the file that --tflite=m.tflite writes; give that")
 
 

@@ -160,7 +160,7 @@ BAD = [
     ([*TAUGHT, "--workdir={}/work"], "--workdir does nothing with --finetune_teacher"),
     (["--seed=-1"], "seed"),
     (["--method=tfmot_qat", "--integer_io"], "--integer_io is of the file that --tflite=m.tflite"),
-    (["--method=tfmot_qat", "--min_agreement=7"], "--min_agreement is of the file that --tflite="),
+    (["--method=tfmot_qat", "--min_agreement=0"], "--min_agreement is of the file that --tflite="),
     (["--method=tfmot_qat", "--tflite={}/q.tflite", "--finetune_epochs=1"],
      "--finetune_epochs would train on after --tflite is written"),
     (["--method=tfmot_qat", "--tflite=/proc/q.tflite", "--dataset=no_such"], "/proc"),
