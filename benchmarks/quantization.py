@@ -20,13 +20,6 @@ from absl import flags
 
 from tfeffi.tools import app
 
-_OUTPUT = flags.DEFINE_string("output", "results/quantization.json", "the result file")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/quantization", "where trainings are kept")
-_EPOCHS = flags.DEFINE_integer("epochs", 6, "of each training", lower_bound=1)
-_IMAGES = flags.DEFINE_string("images", "train", "the split that is trained on")
-_MODELS = flags.DEFINE_list("models", None, "only these networks; default all")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each file; 0: no times", lower_bound=0)
-
 CALIBRATION_IMAGES = 500
 MIXED = "static_int4 within int8"
 MODELS = {
@@ -43,14 +36,15 @@ def trained(name, train):
     from tfeffi.train import fit
     from tfeffi.train.settings import Settings
 
+    epochs = flags.FLAGS.epochs
     settings = Settings.from_mapping(
         {
-            "epochs": _EPOCHS.value, "batch_size": 64, "learning_rate": 0.02, "l2": 2e-4,
+            "epochs": epochs, "batch_size": 64, "learning_rate": 0.02, "l2": 2e-4,
             "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
-            "schedule": {"name": "cosine", "warmup_epochs": 1 if _EPOCHS.value > 1 else 0},
+            "schedule": {"name": "cosine", "warmup_epochs": 1 if epochs > 1 else 0},
         }
     )  # fmt: skip
-    workdir = pathlib.Path(_WORKDIR.value) / f"{name}_{_EPOCHS.value}_{len(train.images)}"
+    workdir = pathlib.Path(flags.FLAGS.workdir) / f"{name}_{epochs}_{len(train.images)}"
     model = models.build(name, **MODELS[name])
     return fit(model, train, settings=settings, workdir=workdir, verbose=False).model
 
@@ -141,13 +135,20 @@ def main(_):
     from tfeffi.study.results import Result
 
     app.import_tensorflow()
+    options = flags.FLAGS
     result = Result.new("quantization")
-    train, test = data.load("fashion_mini", _IMAGES.value), data.load("fashion_mini", "test")
-    for name in _MODELS.value or MODELS:
-        for row in measured(name, train, test, _ROUNDS.value):
+    train, test = data.load("fashion_mini", options.images), data.load("fashion_mini", "test")
+    for name in options.models or MODELS:
+        for row in measured(name, train, test, options.rounds):
             result.add_row(**row)
-    result.write(_OUTPUT.value)
+    result.write(options.output)
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("output", "results/quantization.json", "the result file")
+    flags.DEFINE_string("workdir", "runs/quantization", "where trainings are kept")
+    flags.DEFINE_integer("epochs", 6, "of each training", lower_bound=1)
+    flags.DEFINE_string("images", "train", "the split that is trained on")
+    flags.DEFINE_list("models", None, "only these networks; default all")
+    flags.DEFINE_integer("rounds", 5, "turns of each file; 0: no times", lower_bound=0)
     app.run(main)

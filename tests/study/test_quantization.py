@@ -2,6 +2,7 @@
 
 import pathlib
 
+from benchmarks.quantization import MODELS
 from tfeffi.export import recipes
 from tfeffi.study.results import Result
 
@@ -10,7 +11,9 @@ RESULTS = pathlib.Path(__file__).parents[2] / "results"
 
 def test_every_recipe_is_measured_and_keeps_its_accuracy():
     rows = Result.read(RESULTS / "quantization.json").rows
-    for base in [row for row in rows if row["name"].endswith(" float32")]:
+    bases = [row for row in rows if row["name"].endswith(" float32")]
+    assert [row["name"] for row in bases] == [f"{name} float32" for name in MODELS]
+    for base in bases:
         network = base["name"].removesuffix("float32")
         found = {row["name"].removeprefix(network): row for row in rows}
         assert set(recipes.RECIPES) <= set(found)
