@@ -17,6 +17,7 @@ from tfeffi import bench, data
 from tfeffi.export import (
     ExportError,
     ModelError,
+    buffers,
     contract,
     convert,
     flatbuffer,
@@ -236,6 +237,7 @@ def test_large_files_keep_their_constants_behind_the_model(tmp_path):
         keras.Model(image, keras.layers.Dense(10)(x)), path, quantize="dynamic_int8"
     )
     assert made.weight_types["int8"] == 64 * 1024 + 1024 * 300 + 300 * 10
+    assert [np.prod(kernel.shape) for kernel in buffers.kernels(path)] == [65536, 307200, 3000]
     cut = tmp_path / "cut.tflite"
     cut.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(ModelError, match="damaged or cut short"):

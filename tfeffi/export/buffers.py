@@ -88,15 +88,15 @@ def _kernels(content: bytes):
         index = int(operator.Inputs(_KERNEL.get(name, 1)))
         index = unpacked.get(index, index)
         tensor = graph.Tensors(index)
-        data = model.Buffers(tensor.Buffer()).DataAsNumpy()  # 0 where it has none
-        if index not in seen and not isinstance(data, int) and tensor.Sparsity() is None:
+        data = flatbuffer.stored(model, tensor)
+        if index not in seen and data and tensor.Sparsity() is None:
             seen.add(index)
             yield _kernel(tensor, described[index], name, data)
 
 
-def _kernel(tensor, described: flatbuffer.Tensor, operator: str, data: np.ndarray) -> Kernel:
+def _kernel(tensor, described: flatbuffer.Tensor, operator: str, data: bytes) -> Kernel:
     shape = tuple(int(size) for size in tensor.ShapeAsNumpy())
-    stored = _stored(data.tobytes(), described.dtype, int(np.prod(shape))).reshape(shape)
+    stored = _stored(data, described.dtype, int(np.prod(shape))).reshape(shape)
     rows = np.moveaxis(stored, _CHANNELS[operator], 0).reshape(shape[_CHANNELS[operator]], -1)
     quantization = tensor.Quantization()
     zero = 0

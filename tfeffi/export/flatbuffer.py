@@ -143,6 +143,14 @@ def stored_bytes(model, tensor) -> int:
     return buffer.Size()
 
 
+def stored(model, tensor) -> bytes:
+    """The constant itself, empty for what is computed."""
+    buffer, size = model.Buffers(tensor.Buffer()), stored_bytes(model, tensor)
+    if size and buffer.Offset() > 1:
+        return bytes(model._tab.Bytes[buffer.Offset() : buffer.Offset() + size])
+    return buffer.DataAsNumpy().tobytes() if size else b""
+
+
 def _contents(content: bytes) -> Contents:
     model = parsed(content)
     graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
