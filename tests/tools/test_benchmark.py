@@ -80,6 +80,8 @@ def test_an_open_shape_is_given(models):
         ("open.tflite", (), "open shape"),
         ("open.tflite", ("--input_shape=1x32xc",), "must read like 1x224x224x3"),
         ("small.tflite", ("--threads=0",), "threads 0 must be at least 1"),
+        ("small.tflite", ("--threads=100000",), "threads 100000 must be at most 1024"),
+        ("small.tflite", ("--timeout=-1",), "timeout -1.0 must be above 0 seconds"),
         ("small.tflite", ("--device=hst",), 'did you mean "host"?'),
         ("small.tflite", ("--device=host,host",), "each once"),
         ("small.tflite", ("--gpu",), "gpu needs the native program"),

@@ -10,6 +10,28 @@ from tfeffi.errors import BadInput
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 _MASK = re.compile(r"0[xX][0-9a-fA-F]{1,2048}")
 
+_MOST_THREADS = 1024  # more than any machine has cores: starting them would take minutes
+
+
+def check_numbers(timeout: float, **numbers: float) -> None:
+    """What a measurement may be told by numbers.
+
+    Args:
+        timeout: seconds, above 0.
+        numbers: those called "...seconds" from 0 on, others, such as "threads", from 1 on.
+
+    Raises:
+        BadInput: one is out of range; names it.
+    """
+    for name, value in numbers.items():
+        least = 0 if name.endswith("seconds") else 1
+        if not value >= least:  # not a number is not
+            raise BadInput(f"{name} {value} must be at least {least}")
+    if numbers.get("threads", 1) > _MOST_THREADS:
+        raise BadInput(f"threads {numbers['threads']} must be at most {_MOST_THREADS}")
+    if not timeout > 0:
+        raise BadInput(f"timeout {timeout} must be above 0 seconds")
+
 
 @dataclasses.dataclass(frozen=True)
 class Engine:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tfeffi.bench import devices
-from tfeffi.bench.engine import Engine
+from tfeffi.bench.engine import Engine, check_numbers
 from tfeffi.bench.record import Comparison, Latency
 from tfeffi.errors import BadInput
 from tfeffi.export import flatbuffer
@@ -102,7 +102,14 @@ def compare(
     paths = [os.fspath(path) for path in paths]
     names = [device] if isinstance(device, str) else list(device)
     engine = engine or Engine()
-    _check(paths, names, threads, rounds, warmup_runs, min_runs, min_seconds, cooldown_seconds)
+    if not paths:
+        raise BadInput("there is no model to benchmark")
+    if not names or len(set(names)) < len(names):
+        raise BadInput(f"devices {names or 'none'}: name at least one, and each once")
+    check_numbers(
+        timeout, threads=threads, rounds=rounds, warmup_runs=warmup_runs, min_runs=min_runs,
+        min_seconds=min_seconds, cooldown_seconds=cooldown_seconds,
+    )  # fmt: skip
     for name in names:
         devices.find(name)
     for name in ("python", "folder"):
@@ -149,19 +156,6 @@ def interleaved(
         place = turn % len(paths)
         answers[place].append(measure(paths[place]))
     return answers
-
-
-def _check(paths, names, threads, rounds, warmup_runs, min_runs, min_seconds, cooldown) -> None:
-    if not paths:
-        raise BadInput("there is no model to benchmark")
-    if not names or len(set(names)) < len(names):
-        raise BadInput(f"devices {names or 'none'}: name at least one, and each once")
-    for name, value, least in (
-        ("threads", threads, 1), ("rounds", rounds, 1), ("warmup_runs", warmup_runs, 1),
-        ("min_runs", min_runs, 1), ("min_seconds", min_seconds, 0), ("cooldown_seconds", cooldown, 0),
-    ):  # fmt: skip
-        if value < least:
-            raise BadInput(f"{name} {value} must be at least {least}")
 
 
 def _summary(measured: list[dict], warmup_runs: int) -> dict:

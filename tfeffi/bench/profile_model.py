@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfeffi.bench import profile_layers, profile_match, profile_summary, roofline
+from tfeffi.bench.engine import check_numbers
 from tfeffi.bench.profile_record import Profile, Row
 from tfeffi.errors import BadInput
 from tfeffi.export import flatbuffer, litert, operators
@@ -15,7 +16,6 @@ from tfeffi.export.flatbuffer import ModelError
 
 _RUNNER = pathlib.Path(__file__).with_name("profile_runner.py")
 _BUILTIN = 1 << 1  # the kind of event of a builtin kernel
-_MOST_THREADS = 1024  # more than any machine has cores: starting them would take minutes
 _INTEGER_KERNELS = ("QC8", "QS8", "QU8", "QD8", "QDU8", "QP8")
 
 
@@ -55,15 +55,13 @@ def profile(
     Example:
         print(profile("m.tflite", "m.keras").table())
     """
-    for name, value in (("threads", threads), ("warmup_runs", warmup_runs), ("min_runs", min_runs)):
-        if value < 1:
-            raise BadInput(f"{name} {value} must be at least 1")
-    if threads > _MOST_THREADS:
-        raise BadInput(f"threads {threads} must be at most {_MOST_THREADS}")
-    if not min_seconds >= 0:
-        raise BadInput(f"min_seconds {min_seconds} must be at least 0")
-    if not timeout > 0:
-        raise BadInput(f"timeout {timeout} must be above 0 seconds")
+    check_numbers(
+        timeout,
+        threads=threads,
+        warmup_runs=warmup_runs,
+        min_runs=min_runs,
+        min_seconds=min_seconds,
+    )
     flatbuffer.inspect(path)
     known = None if model is None else _layers(model)
     with tempfile.TemporaryDirectory() as folder:
