@@ -41,7 +41,7 @@ def test_a_table_a_file_and_a_picture(models, tmp_path):
     assert "conv64" in done.stdout and "30 filters: prune or pad to a multiple of 8" in done.stdout
     record = json.loads(output.read_text())
     assert [row["operator"] for row in record["rows"]] == ["CONV_2D", "CONV_2D", "MEAN"]
-    assert sorted(row["layers"][0] for row in record["worst"][:2]) == ["conv30", "conv64"]
+    assert {"conv30", "conv64"} <= {row["layers"][0] for row in record["worst"]}
     assert figure.read_bytes()[:4] == b"\x89PNG"
 
 
