@@ -18,6 +18,7 @@ SMALL = {
     "resnet_imagenet": {
         "input_shape": (32, 32, 3), "num_classes": 10, "depth": 50, "width_multiplier": 0.125,
     },
+    "resnet_short": {"input_shape": (16, 16, 3), "num_classes": 10, "width_multiplier": 0.5},
     "sprint_cnn": {"input_shape": (18, 18, 3), "num_classes": 10, "width_multiplier": 0.125},
     "vgg": {"input_shape": (16, 16, 3), "num_classes": 10, "depth": 8, "width_multiplier": 0.125},
 }  # fmt: skip

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from tfeffi import models
 from tfeffi.analysis.cost import cost
+from tfeffi.errors import BadInput
+from tfeffi.models import sprint_cnn
 
 CLASSIFIERS = tuple(name for name in models.names() if name != "mnist_autoencoder")
 RGB = {"input_shape": (32, 32, 3), "num_classes": 10}
@@ -125,6 +127,10 @@ def test_autoencoder_of_table_2_1():
     num_classes=st.integers(1, 12),
 )
 def test_any_size_and_any_number_of_classes(name, input_shape, num_classes):
+    if name == "sprint_cnn" and min(input_shape[:2]) < sprint_cnn.SMALLEST:
+        with pytest.raises(BadInput, match="9 pixels a side"):
+            built(name, input_shape, num_classes)
+        return
     model = built(name, input_shape, num_classes)
     outputs = model(np.ones((2, *input_shape), "float32"), training=False)
     expected = (num_classes,) if name in CLASSIFIERS else input_shape

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tfeffi.errors import BadInput
 from tfeffi.models import arguments
 
 MEAN, DEVIATION = (
@@ -19,6 +20,7 @@ MEAN, DEVIATION = (
     (0.2470, 0.2435, 0.2616),
 )  # of CIFAR-10's training images
 WHITENING = "whitening"
+SMALLEST = 9  # pixels: the whitening takes one, and three poolings halve the rest
 
 
 def build(
@@ -40,7 +42,7 @@ def build(
         "whitening" is a 2×2 convolution whose kernel waits for the method of that name.
 
     Raises:
-        BadInput: an argument is of no use.
+        BadInput: an argument is of no use, or images are smaller than 9 pixels.
 
     Example:
         build(input_shape=(32, 32, 3), num_classes=10)     # 118 M MACs
@@ -50,6 +52,10 @@ def build(
     scale = arguments.multiplier(width_multiplier)
     widths = [arguments.scaled(w, scale) for w in arguments.counts("widths", widths, 3)]
 
+    if min(shape[:2]) < SMALLEST:
+        raise BadInput(
+            f"models: input_shape={shape}; sprint_cnn needs {SMALLEST} pixels a side at least"
+        )
     image = keras.Input(shape, name="image")
     of_color = shape[2] == len(MEAN)
     mean = MEAN if of_color else (0.5,) * shape[2]
