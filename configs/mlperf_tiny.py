@@ -17,6 +17,7 @@ killed run goes on where it was; nothing is done twice.
 
 Read with care: it was tried in parts and has not been run whole; there is no result yet. The widths of
 the small network and the optimizer were chosen by short trainings on train[:90%], scored on the rest.
+Of one trial of the large network, and of it pruned to the small one's size, the test accuracy was seen.
 """
 
 from ml_collections import ConfigDict
