@@ -47,6 +47,9 @@ _RANGE = flags.DEFINE_list(
 _REPRODUCIBLE = flags.DEFINE_bool(
     "reproducible", False, "the same network gives the same bytes, whatever its layers are called"
 )
+_COMPACT = flags.DEFINE_bool(
+    "compact", False, "fewer bytes for the same: no names within the graph, equal vectors once"
+)
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape", None, "HEIGHT,WIDTH,CHANNELS, for a model that leaves its size open"
 )
@@ -96,6 +99,7 @@ def main(_):
         check_with=images,
         integer_io=_INTEGER_IO.value,
         reproducible=_REPRODUCIBLE.value,
+        compact=_COMPACT.value,
         value_range=value_range,
         batch_size=_BATCH_SIZE.value or None,
         input_shape=input_shape,

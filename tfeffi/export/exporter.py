@@ -13,6 +13,7 @@ from tfeffi import files
 from tfeffi.errors import BadInput
 from tfeffi.export import calibration as calibrating
 from tfeffi.export import (
+    compaction,
     contract,
     convert,
     flatbuffer,
@@ -36,6 +37,7 @@ def export(
     calibration=None,
     integer_io: bool = False,
     reproducible: bool = False,
+    compact: bool = False,
     batch_size: int | None = 1,
     input_shape: tuple[int, ...] | None = None,
     check_with=None,
@@ -71,6 +73,8 @@ def export(
         reproducible: the same network gives the same bytes, whatever its layers are called and
             whatever process exports it: tensors are named by the number of their layer. (The same
             .keras file gives the same bytes in any case.)
+        compact: the same in fewer bytes: tensors within the graph have no names, and what is equal is
+            stored once. `--profile` cannot tell the layers of such a file.
         batch_size: a static batch, or None for a dynamic one.
         input_shape: (h, w, c), where the model leaves its size open.
         check_with: images for the comparison with Keras, in the same forms (any split); default the
@@ -110,12 +114,14 @@ def export(
         model, signature, quantize, recipe, images, integer_io, reproducible
     )
     kind = recipes.MIXED if recipe is not None else quantize
+    if planned:
+        contract.check_plan(planned, steps.read(content))
+    if compact:
+        content = compaction.compact(content)
     with tempfile.TemporaryDirectory() as folder:  # a failure leaves not even path's folder
         temporary = pathlib.Path(folder) / path.name
         temporary.write_bytes(content)
         contents = contract.check_structure(temporary, kind, integer_io)
-        if planned:
-            contract.check_plan(planned, steps.read(content))
         real = images is not None or check_with is not None
         parity, arena_bytes = samples.parity(model, temporary, inputs, real)
         contract.check_parity(parity, kind, tolerance, min_agreement, planned)

@@ -111,7 +111,8 @@ def zip_bytes(path: str | os.PathLike) -> int:
 
 
 @functools.cache
-def _schema():
+def schema():
+    """The generated module that reads and writes the format; imported when it is first needed."""
     from ai_edge_litert import schema_py_generated
 
     return schema_py_generated
@@ -119,13 +120,13 @@ def _schema():
 
 @functools.cache
 def _names(enum: str) -> dict[int, str]:
-    values = vars(getattr(_schema(), enum))
+    values = vars(getattr(schema(), enum))
     return {value: name for name, value in values.items() if isinstance(value, int)}
 
 
 def parsed(content: bytes):
     """The model of the schema in these bytes; nothing is copied."""
-    return _schema().Model.GetRootAs(content, 0)
+    return schema().Model.GetRootAs(content, 0)
 
 
 def tensors(graph) -> list[Tensor]:
