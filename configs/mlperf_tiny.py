@@ -83,7 +83,7 @@ def get_config():
                         "results/mlperf_tiny_small.tflite",
                     ),
                     "large": short(
-                        (24, 56, 80), (0, 1, 1), 60, ((0, 16), (12, 24), (30, 32)),
+                        (24, 56, 84), (0, 1, 1), 40, ((0, 16), (12, 24), (30, 32)),
                         "results/mlperf_tiny_large.tflite",
                     ),
                     "ResNet-8 pruned": {"base": "ResNet-8", "seeds": (0,), "compress": half},

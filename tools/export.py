@@ -50,6 +50,9 @@ _REPRODUCIBLE = flags.DEFINE_bool(
 _COMPACT = flags.DEFINE_bool(
     "compact", False, "fewer bytes for the same: no names within the graph, equal vectors once"
 )
+_VIEWS = flags.DEFINE_string(
+    "views", "one", "flip or flip_and_move: average over 2 or 6 views of an image, within the file"
+)
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape", None, "HEIGHT,WIDTH,CHANNELS, for a model that leaves its size open"
 )
@@ -100,6 +103,7 @@ def main(_):
         integer_io=_INTEGER_IO.value,
         reproducible=_REPRODUCIBLE.value,
         compact=_COMPACT.value,
+        views=_VIEWS.value,
         value_range=value_range,
         batch_size=_BATCH_SIZE.value or None,
         input_shape=input_shape,

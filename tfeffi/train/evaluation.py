@@ -1,6 +1,7 @@
 """Loss and accuracy of a Keras model over images."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,12 +10,12 @@ from tfeffi.data import Images, pipeline
 from tfeffi.train import losses
 
 
-def averaged(call: Callable, images: tf.Tensor, views: str = "one") -> tf.Tensor:
+def averaged(call: Callable, images: Any, views: str = "one") -> Any:
     """The outputs averaged over several views of the same images.
 
     Args:
         call: images (n, h, w, c) to outputs.
-        images: as they are.
+        images: as they are; a tensor, or the input of a functional model that is being built.
         views: "one"; "flip": as they are and mirrored; "flip_and_move": these two with half the
             weight, and with the other half both of them moved by a pixel up and left, and down and
             right, the edge reflected (Jordan 2024, arXiv 2404.00498, section 3.5).
@@ -27,7 +28,7 @@ def averaged(call: Callable, images: tf.Tensor, views: str = "one") -> tf.Tensor
 
     if views == "flip":
         return both(images)
-    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT")
+    padded = keras.ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "reflect")
     moved = both(padded[:, :-2, :-2]) + both(padded[:, 2:, 2:])
     return both(images) / 2 + moved / 4
 

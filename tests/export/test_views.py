@@ -1,0 +1,89 @@
+"""Test-time augmentation inside the file."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+import tfeffi
+from tfeffi.errors import BadInput
+from tfeffi.train.evaluation import averaged
+
+IMAGES = np.random.default_rng(0).random((40, 16, 16, 3), dtype=np.float32)
+UNTRAINED = {"min_agreement": 0, "tolerance": 1.0}
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Conv2D(24, 3, strides=2, activation="relu", name="first")(image)
+    x = keras.layers.Conv2D(32, 3, activation="relu", name="second")(x)
+    x = keras.layers.Dense(5, name="logits")(keras.layers.Flatten()(x))
+    return keras.Model(image, x, name="looks")
+
+
+def run(path):
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (reads,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
+    outputs = []
+    for image in IMAGES:
+        interpreter.set_tensor(reads["index"], image[None])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(gives["index"])[0])
+    return np.array(outputs)
+
+
+@pytest.mark.parametrize("views", ("flip", "flip_and_move"))
+def test_the_file_gives_the_average_of_the_views(tmp_path, model, views):
+    path = tmp_path / "model.tflite"
+    tfeffi.export(model, path, views=views)
+    wanted = averaged(lambda images: model(images), IMAGES, views)
+    one = model(IMAGES)
+    np.testing.assert_allclose(run(path), wanted, atol=1e-5)
+    assert np.abs(np.array(one) - wanted).max() > 1e-2
+
+
+@pytest.mark.parametrize("quantize", ("int8", "static_int8", "dynamic", "weights_int4"))
+def test_the_weights_are_there_once(tmp_path, model, quantize):
+    """Whatever way, kernels are stored once, and the parity of the file is checked as ever."""
+    made = {}
+    for views in ("one", "flip", "flip_and_move"):
+        made[views] = tfeffi.export(
+            model, tmp_path / f"{views}.tflite", quantize=quantize, views=views, compact=True,
+            **{"calibration" if "int8" in quantize else "check_with": IMAGES}, **UNTRAINED,
+        )  # fmt: skip
+    kind = "int4" if "int4" in quantize else "int8"
+    once = made["one"].weight_types[kind]
+    for views in ("flip", "flip_and_move"):
+        assert once <= made[views].weight_types[kind] <= once + 16  # a constant of the average
+    assert made["flip"].operators["CONV_2D"] == 4
+
+
+def test_integers_in_and_out(tmp_path, model):
+    made = tfeffi.export(
+        model, tmp_path / "model.tflite", quantize="int8", calibration=IMAGES, integer_io=True,
+        views="flip", **UNTRAINED,
+    )  # fmt: skip
+    assert [t.dtype for t in (*made.inputs, *made.outputs)] == ["int8", "int8"]
+    assert made.inputs[0].shape == (1, 16, 16, 3)
+
+
+def test_by_layer(tmp_path, model):
+    """Layers are still called by their names, each twice."""
+    made = tfeffi.export(
+        model, tmp_path / "model.tflite", views="flip", calibration=IMAGES,
+        recipe={".*first": "float32", ".*": "static_int8"}, **UNTRAINED,
+    )  # fmt: skip
+    assert {"float32", "int8"} <= set(made.weight_types)
+
+
+def test_bad_views(tmp_path, model):
+    path = tmp_path / "model.tflite"
+    with pytest.raises(BadInput, match='views="flop" is not known; did you mean "flip"'):
+        tfeffi.export(model, path, views="flop")
+    flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(BadInput, match=r"needs a model of one image.*\(None, 4\)"):
+        tfeffi.export(flat, path, views="flip")
+    assert not path.exists()
