@@ -33,7 +33,7 @@ def resizing(*sizes):
     return ({"name": "progressive_resizing", "sizes": sizes},)
 
 
-def short(widths, repeats, epochs, sizes, keep):
+def short(widths, repeats, epochs, sizes, keep, **more):
     """A network of ours, three seeds."""
     return {
         "seeds": (0, 1, 2),

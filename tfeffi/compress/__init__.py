@@ -1,7 +1,7 @@
 """Make a trained model smaller: every function here is `(model, ...) -> (model, Report)`.
 
 The result is an ordinary Keras functional model; the report says what changed, what was left alone
-and why, and what it saved. Nothing here trains but `distill` and `tfmot`: fine-tune as you trained the
+and why, and what it saved; but for `taught`, which makes training images. Nothing here trains but `distill` and `tfmot`: fine-tune as you trained the
 original.
 """
 
@@ -22,6 +22,7 @@ _HOMES = {
     "recalibrate": "recalibration",
     "replace_convolutions": "structures",
     "sparsify": "sparsity",
+    "taught": "teaching",
     "tfmot": "tfmot",
 }
 _MODULES = ("prune", "tfmot")  # the first can be called, too

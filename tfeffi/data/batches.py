@@ -6,7 +6,9 @@ batches, whichever step it starts from.
 """
 
 import dataclasses
+import itertools
 import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +19,7 @@ from tfeffi.errors import BadInput
 _NUDGE = 0.25  # pixels; see _window
 _LARGEST = 2**31
 ALTERNATE = "alternate"
+_AT_ONCE = 5000  # images
 _resident: weakref.WeakKeyDictionary[Images, tuple] = weakref.WeakKeyDictionary()
 
 
@@ -67,6 +70,53 @@ class Augment:
     def __bool__(self) -> bool:
         return bool(self.crop or self.flip or self.translate)
 
+    @property
+    def views(self) -> int:
+        """How many different views of an image there are: places, times two if it is mirrored."""
+        return (2 * self._reach + 1) ** 2 * (2 if self.flip else 1)
+
+    def view(self, moves, flipped):
+        """The number of a view, in [0, views).
+
+        Args:
+            moves: int32 (n, 2), pixels down and right, from -reach to reach.
+            flipped: bool (n,).
+        """
+        place = (moves[:, 0] + self._reach) * (2 * self._reach + 1) + moves[:, 1] + self._reach
+        return 2 * place + tf.cast(flipped, tf.int32) if self.flip else place
+
+    @property
+    def _reach(self) -> int:
+        return self.crop or self.translate
+
+
+def every_view(images: np.ndarray, augment: Augment) -> Iterator[np.ndarray]:
+    """All that an augmentation can make of images, view by view, in the order of their numbers.
+
+    Args:
+        images: uint8 (n, height, width, channels).
+        augment: at most so far as the images reach.
+
+    Yields:
+        uint8, the images' shape.
+    """
+    _check_reach(augment, images.shape)
+    reach = range(-augment._reach, augment._reach + 1)
+    for down, right in itertools.product(reach, reach):
+        for flipped in (False, True)[: 2 if augment.flip else 1]:
+            yield np.concatenate(
+                [
+                    _alike(images[start : start + _AT_ONCE], augment, (down, right), flipped)
+                    for start in range(0, len(images), _AT_ONCE)
+                ]
+            )
+
+
+def _alike(images: np.ndarray, augment: Augment, move: tuple[int, int], flipped: bool):
+    """The images in one view, uint8."""
+    moves, turned = tf.tile(tf.constant([move]), (len(images), 1)), tf.fill((len(images),), flipped)
+    return tf.cast(_seen(tf.constant(images), augment, moves, turned), tf.uint8).numpy()
+
 
 def pipeline(
     data: Images,
@@ -92,7 +142,8 @@ def pipeline(
         drop_remainder: leave out a last, smaller batch; by default if training.
 
     Returns:
-        A tf.data.Dataset of (float32 (batch, height, width, channels) in [0, 1], int32 (batch,)).
+        A tf.data.Dataset of (float32 (batch, height, width, channels) in [0, 1], int32 (batch,)). In
+        training on images with targets, these come in place of labels: float32 (batch, classes).
 
     Raises:
         BadInput: a number out of range, or an augmentation too large for the images.
@@ -107,6 +158,7 @@ def pipeline(
     steps = count // batch_size if drop_remainder else -(-count // batch_size)
     _check_steps(count, batch_size, steps, start_step)
     _check_reach(augment, data.images.shape)
+    _check_targets(data, augment, training)
     make = _batch_maker(data, batch_size, augment if training else Augment(), seed, epoch, training)
     options = tf.data.Options()  # one process: a distribution strategy splits the batches
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
@@ -127,7 +179,8 @@ def pipeline(
 def _batch_maker(data, batch_size, augment, seed, epoch, training):
     count = len(data)
     even = count - count % batch_size  # if all batches are full, their size is static
-    images, labels = _in_memory(data)
+    images, labels, targets = _in_memory(data)
+    taught = training and targets is not None
     with tf.device("CPU:0"):
         order = tf.constant(_order(count, seed, epoch)) if training else None
         turned = tf.constant(_turned(count, seed, epoch)) if augment.flip == ALTERNATE else None
@@ -138,17 +191,22 @@ def _batch_maker(data, batch_size, augment, seed, epoch, training):
         if training:
             which = order[start:stop]
             pixels, classes = tf.gather(images, which), tf.gather(labels, which)
+            view = tf.zeros_like(which)
         else:
             pixels, classes = images[start:stop], labels[start:stop]
         if augment:
             # two 64-bit numbers that no other (seed, epoch, step) gives
             key = tf.stack([int(seed) * _LARGEST + int(epoch), step])
             flipped = None if turned is None else tf.gather(turned, which)
-            pixels = _vary(pixels, augment, key, flipped)
+            moves, flipped = _drawn(tf.shape(pixels)[0], augment, key, flipped)
+            pixels = _seen(pixels, augment, moves, flipped)
+            view = augment.view(moves, flipped)
+        if taught:
+            classes = tf.cast(tf.gather_nd(targets, tf.stack([which, view], 1)), tf.float32)
         pixels = tf.cast(pixels, tf.float32) / 255.0
         if even == count:
             pixels = tf.ensure_shape(pixels, (batch_size, *images.shape[1:]))
-            classes = tf.ensure_shape(classes, (batch_size,))
+            classes = tf.ensure_shape(classes, (batch_size, *(targets.shape[2:] if taught else ())))
         return pixels, classes
 
     return make
@@ -164,28 +222,34 @@ def _turned(count: int, seed: int, epoch: int) -> np.ndarray:
     return first ^ bool(epoch % 2)
 
 
-def _in_memory(data: Images) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images and labels as tensors in main memory (tf.data runs there), made once."""
+def _in_memory(data: Images) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """Images, labels and targets as tensors in main memory (tf.data runs there), made once."""
     if data not in _resident:
         with tf.device("CPU:0"):
-            _resident[data] = tf.constant(data.images), tf.constant(data.labels, tf.int32)
+            targets = None if data.targets is None else tf.constant(data.targets)
+            _resident[data] = tf.constant(data.images), tf.constant(data.labels, tf.int32), targets
     return _resident[data]
 
 
-def _vary(images: tf.Tensor, augment: Augment, key: tf.Tensor, flipped=None) -> tf.Tensor:
-    """Moves and mirrors uint8 images, each by its own draw or `flipped`; float32 in [0, 255]."""
-    count, (height, width) = tf.shape(images)[0], images.shape[1:3]
-    reach = augment.crop or augment.translate
+def _drawn(count: tf.Tensor, augment: Augment, key: tf.Tensor, flipped=None) -> tuple:
+    """How far each of so many images is moved, int32 (n, 2), and which are mirrored, bool (n,)."""
+    reach = augment._reach
     move_key, flip_key = key * [1, 2], key * [1, 2] + [0, 1]
     moves = tf.random.stateless_uniform((count, 2), move_key, -reach, reach + 1, tf.int32)
+    if flipped is None and augment.flip:
+        flipped = tf.random.stateless_uniform((count,), flip_key) < 0.5
+    return moves, tf.fill((count,), False) if flipped is None else flipped
+
+
+def _seen(images: tf.Tensor, augment: Augment, moves: tf.Tensor, flipped: tf.Tensor) -> tf.Tensor:
+    """uint8 images moved and mirrored, each on its own; float32 in [0, 255]."""
+    count, (height, width) = tf.shape(images)[0], images.shape[1:3]
     moves = tf.cast(moves, tf.float32)
     if augment.translate:
-        images, moves = _reflect_edges(images, reach), moves + reach
+        images, moves = _reflect_edges(images, augment.translate), moves + augment.translate
     top, bottom = _window(moves[:, 0], height, images.shape[1])
     left, right = _window(moves[:, 1], width, images.shape[2])
     if augment.flip:
-        if flipped is None:
-            flipped = tf.random.stateless_uniform((count,), flip_key) < 0.5
         left, right = tf.where(flipped, right, left), tf.where(flipped, left, right)
     return tf.image.crop_and_resize(
         images, tf.stack([top, left, bottom, right], 1), tf.range(count), (height, width), "nearest"
@@ -234,6 +298,14 @@ def _check_steps(count: int, batch_size: int, steps: int, start_step: int) -> No
         )
     if start_step > steps:
         raise BadInput(f"pipeline start_step={start_step}: an epoch has {steps} steps")
+
+
+def _check_targets(data: Images, augment: Augment, training: bool) -> None:
+    if training and data.targets is not None and data.targets.shape[1] != augment.views:
+        raise BadInput(
+            f"pipeline: the images have targets for {data.targets.shape[1]} views, the augmentation "
+            f"makes {augment.views}; make the targets with the same one"
+        )
 
 
 def _check_reach(augment: Augment, shape: tuple[int, ...]) -> None:

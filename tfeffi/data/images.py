@@ -30,6 +30,8 @@ class Images:
         class_names: one name a class.
         name: of the data set.
         split: which part of it, in TFDS's language, e.g. "train[:90%]".
+        targets: float16 (n, views, num_classes), what is to be learnt in place of the labels: class
+            probabilities of each view that an augmentation makes (`compress.taught`); or None.
 
     Raises:
         DataError: no images, another type or shape, a label out of range.
@@ -45,6 +47,7 @@ class Images:
     class_names: tuple[str, ...]
     name: str
     split: str
+    targets: np.ndarray | None = None
 
     def __post_init__(self):
         where = f'data set "{self.name}", split "{self.split}"'
@@ -66,6 +69,8 @@ class Images:
                 f"{where}: {len(self.class_names)} class names for {self.num_classes} classes"
             )
         check_labels(labels, self.num_classes, where)
+        if self.targets is not None:
+            _check_targets(np.asarray(self.targets), (len(images), self.num_classes), where)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
 
@@ -97,7 +102,14 @@ class Images:
                 raise DataError(
                     f'data set "{self.name}": index with a slice or an array of indices'
                 )
-        return dataclasses.replace(self, images=self.images[which], labels=self.labels[which])
+        targets = None if self.targets is None else self.targets[which]
+        return dataclasses.replace(
+            self, images=self.images[which], labels=self.labels[which], targets=targets
+        )
+
+    def with_targets(self, targets: np.ndarray) -> "Images":
+        """The same images with what is to be learnt in place of their labels."""
+        return dataclasses.replace(self, targets=targets)
 
     def take(self, count: int) -> "Images":
         """The first `count` images, or all if there are fewer."""
@@ -107,6 +119,14 @@ class Images:
         n, *shape = self.images.shape
         size = "x".join(map(str, shape))
         return f"Images({self.name} {self.split}: {n} of {size}, {self.num_classes} classes)"
+
+
+def _check_targets(targets: np.ndarray, size: tuple[int, int], where: str) -> None:
+    if targets.ndim != 3 or targets.shape[::2] != size or targets.dtype != np.float16:
+        raise DataError(
+            f"{where}: targets must be float16 of shape ({size[0]}, views, {size[1]}), not "
+            f"{targets.dtype} {targets.shape}"
+        )
 
 
 def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:

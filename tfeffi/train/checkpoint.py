@@ -35,7 +35,7 @@ def fingerprint(
     Args:
         model: as it was given to `fit`; its architecture and its weights count, names that Keras
             gave do not.
-        data: the images; a thousand of them are looked at.
+        data: the images; a thousand of them are looked at, and all labels and targets.
         settings: all but how often is saved.
         methods: their classes and `settings()`.
     """
@@ -44,6 +44,8 @@ def fingerprint(
         architecture = architecture.replace(json.dumps(part.name), f'"#{number}"')
     weights = [w.numpy() for w in model.weights]
     images = [[d.images[:: max(1, len(d) // 1000)], d.labels] for d in data]
+    for digested, d in zip(images, data, strict=True):
+        digested += [] if d.targets is None else [d.targets]
     values = settings.to_json()
     del values["checkpoint_seconds"]
     values |= {

@@ -67,9 +67,14 @@ class Evaluator:
 
 
 def count_correct(loss: str, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """How many of the batch are classified rightly (0 for a reconstruction); int64."""
+    """How many of the batch are classified rightly (0 for a reconstruction); int64.
+
+    Where labels are probabilities (n, classes), the likeliest class is the right one.
+    """
     if loss != "cross_entropy":
         return tf.constant(0, tf.int64)
+    if labels.shape.rank == 2:
+        labels = tf.argmax(labels, -1)
     hits = tf.argmax(outputs, -1, output_type=labels.dtype) == labels
     return tf.reduce_sum(tf.cast(hits, tf.int64))
 

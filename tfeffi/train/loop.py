@@ -154,6 +154,11 @@ def _check(model, train, validation, settings, strategy) -> None:
         )
     if settings.early_stopping and validation is None:
         raise BadInput("fit: early_stopping needs validation images")
+    if train.targets is not None and settings.label_smoothing:
+        raise BadInput(
+            f"fit: label_smoothing={settings.label_smoothing} smooths labels, the images have "
+            "targets in place of them; set it to 0"
+        )
     for data in (train, validation):
         if data is not None:
             shape = data.images.shape[1:]

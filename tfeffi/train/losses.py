@@ -32,7 +32,8 @@ def per_example(loss: str, outputs, images, labels, label_smoothing=0.0, probabi
     Args:
         loss: `"cross_entropy"` or `"reconstruction"`.
         outputs: (n, classes) logits or probabilities, or (n, h, w, c) reconstructed images.
-        images, labels: the batch; labels are integers.
+        images, labels: the batch; labels are integers (n,), or probabilities (n, classes), of
+            which it is the cross entropy, and no smoothing of them.
         label_smoothing: s: targets are (1 − s)·onehot + s/classes (Szegedy et al. 2016, §7).
         probabilities: whether `outputs` went through a softmax already.
 
@@ -44,6 +45,8 @@ def per_example(loss: str, outputs, images, labels, label_smoothing=0.0, probabi
         return tf.reduce_mean(tf.square(outputs - images), axis=[1, 2, 3])
     if probabilities:
         outputs = tf.math.log(tf.clip_by_value(outputs, 1e-7, 1.0))
+    if labels.shape.rank == 2:
+        return tf.nn.softmax_cross_entropy_with_logits(labels, outputs)
     if not label_smoothing:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
     classes = outputs.shape[-1]
