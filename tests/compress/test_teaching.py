@@ -95,7 +95,7 @@ def test_files_teach_as_the_models_they_came_from(tmp_path, teacher, softmax):
 def test_bad_input(teacher):
     with pytest.raises(BadInput, match="temperature=0 must be above 0"):
         compress.taught(IMAGES, teacher, temperature=0)
-    with pytest.raises(BadInput, match="alpha=2.0 from 0 to 1"):
+    with pytest.raises(BadInput, match=r"alpha=2\.0 from 0 to 1"):
         compress.taught(IMAGES, teacher, alpha=2.0)
     more = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(7)])
     with pytest.raises(BadInput, match=r"the teacher answers with \(7,\) scores.*4 classes"):
@@ -103,7 +103,7 @@ def test_bad_input(teacher):
     taught = compress.taught(IMAGES, teacher, {"crop": 1})
     with pytest.raises(BadInput, match="targets for 9 views, the augmentation makes 25"):
         fit(taught, teacher, augment={"crop": 2})
-    with pytest.raises(BadInput, match="label_smoothing=0.1 .* targets"):
+    with pytest.raises(BadInput, match=r"label_smoothing=0\.1 .* targets"):
         fit(taught, teacher, augment={"crop": 1}, label_smoothing=0.1)
     with pytest.raises(data.DataError, match="targets must be float16 of shape"):
         IMAGES.with_targets(np.zeros((30, 4), np.float16))

@@ -3,9 +3,10 @@
 import importlib.util
 import pathlib
 
+import numpy as np
 import pytest
 
-from tfeffi import bench, data, files
+from tfeffi import bench, compress, data, files
 from tfeffi.errors import BadInput
 from tfeffi.study import experiments
 from tfeffi.study.experiments import Cells, scoreboard
@@ -34,9 +35,19 @@ def config(folder):
                 "base": "reference", "seeds": (0,), "train": {"epochs": 2},
                 "compress": {"method": "prune", "importance": "l2", "budget": {"macs": 0.5}},
             },
+            "student": {
+                "model": {"name": "resnet_short", "widths": (8, 8), "repeats": (0, 0)},
+                "seeds": (0,), "train": {"augment": {"crop": 1}},
+                "teacher": {"network": "reference", "export": "int8", "seed": 1, "temperature": 2.0},
+            },
         },
         "clock": {"rounds": 2, "min_runs": 4, "min_seconds": 0.0, "warmup_runs": 1},
     }  # fmt: skip
+
+
+def taught_by(**other):
+    teacher = {"network": "reference", "export": "int8", "seed": 0, **other}
+    return {"model": {"name": "resnet_short"}, "seeds": (0,), "teacher": teacher}
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +58,16 @@ def made(tmp_path_factory):
 
 def test_a_row_for_each_file_held_against_the_first(made):
     rows = made[1].rows
-    names = ["reference, int8", "reference, float32", "pruned, int8"]
+    names = ["reference, int8", "reference, float32", "pruned, int8", "student, int8"]
     assert [row["name"] for row in rows] == names
-    assert [row["n"] for row in rows] == [3, 3, 1] and "accuracy_std" not in rows[2]
+    assert [row["n"] for row in rows] == [3, 3, 1, 1] and "accuracy_std" not in rows[2]
     assert all(row["ratio_to"] == names[0] and row["p50_ms"] > 0 for row in rows)
     assert rows[0]["bytes"] < rows[1]["bytes"] and rows[2]["bytes"] < rows[0]["bytes"]
     assert rows[2]["macs"] <= 0.5 * rows[0]["macs"]
 
 
 def test_what_a_base_cost_counts(made):
-    first, _, pruned = made[1].rows
+    first, _, pruned, _ = made[1].rows
     assert pruned["train_macs_mean"] > first["train_macs_mean"] and pruned["epochs"] == 2
 
 
@@ -68,6 +79,18 @@ def test_the_kept_file_is_that_of_the_median_seed(made):
     assert accuracy == sorted(row["accuracies"])[1] and row["bytes"] == len(
         (folder / "kept.tflite").read_bytes()
     )
+
+
+def test_the_teacher_answers_once(made):
+    """Its seed's file, for all views of the augmentation that the student sees."""
+    (answers,) = (made[0] / "work" / "answers").iterdir()
+    targets = np.load(answers)
+    assert targets.shape == (256, 9, 10) and np.allclose(targets.sum(2), 1, atol=1e-2)
+    images = data.load("fashion_mini", "train[:256]")
+    again = compress.taught(
+        images, made[0] / "work" / "files" / "reference_int8_1.tflite", {"crop": 1}, temperature=2.0
+    )
+    np.testing.assert_array_equal(again.targets, targets)
 
 
 def test_nothing_is_done_twice(made):
@@ -93,6 +116,10 @@ def test_nothing_is_done_twice(made):
         ({"base": "reference", "seeds": (0,), "exports": {"a": {"quantize": "int7"}}}, "int8"),
         ({"base": "reference", "seeds": (0,), "keep": {"int4": "a.tflite"}}, 'no export "int4"'),
         ({"base": "reference", "seeds": (0,), "methods": [{"name": "muon"}]}, "muon"),
+        (taught_by(network="referee"), 'no network "referee" before this one'),
+        (taught_by(network="wrong"), 'no network "wrong" before this one'),
+        (taught_by(seed=7), "exports .'int8', 'float32'. and the seeds .0, 1, 2."),
+        (taught_by(temprature=2.0), "the keys network, export, seed, temperature, alpha"),
     ],
 )
 def test_what_cannot_be_made_is_said_first(tmp_path, network, message):

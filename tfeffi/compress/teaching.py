@@ -19,10 +19,12 @@ from tfeffi.export import litert
 from tfeffi.train.losses import gives_probabilities
 from tfeffi.train.settings import make_augment
 
+_NONE = Augment()
+
 
 def taught(
     images: Images, teacher: keras.Model | str | os.PathLike,
-    augment: Augment | Mapping = Augment(), *, temperature: float = 1.0, alpha: float = 1.0,
+    augment: Augment | Mapping = _NONE, *, temperature: float = 1.0, alpha: float = 1.0,
 ) -> Images:  # fmt: skip
     """The images with a teacher's class probabilities as what is to be learnt, view by view.
 

@@ -4,6 +4,8 @@
         seeds      of its trainings
         model      {"name", ...}; or base: another network, whose models of the same seeds it starts from
         compress   {"method", ...}, of what base gave
+        teacher    {"network", "export", "seed"}: whose file says what is to be learnt, for every seed;
+                   and temperature and alpha, see compress.taught
         train      what differs from config.train
         methods    of the training, in place of config.methods
         exports    {NAME: arguments of tfeffi.export}, a row each; default config.exports
@@ -14,13 +16,17 @@ files on all test images; nothing is stopped or chosen by them but the median.
 """
 
 import functools
+import hashlib
+import json
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from tfeffi import analysis, bench, files, methods, models, train
-from tfeffi.compress import by_name
+from tfeffi.compress import by_name, teaching
 from tfeffi.compress.budget import Budget
 from tfeffi.errors import BadInput, near
 from tfeffi.export import export, recipes
@@ -28,7 +34,8 @@ from tfeffi.study import latencies, specs
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.train import experiment
 
-KEYS = ("seeds", "model", "base", "compress", "train", "methods", "exports", "keep")
+KEYS = ("seeds", "model", "base", "compress", "teacher", "train", "methods", "exports", "keep")
+OF_TEACHER = ("network", "export", "seed")
 CALIBRATION_IMAGES = 500
 DATA_IMAGES = 2000  # for activation-based methods
 OF_FILE = (
@@ -91,11 +98,11 @@ def plan(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "methods": [dict(m) for m in given.get("methods", config.get("methods", ()))],
             "exports": dict(given.get("exports", config["exports"])),
         }  # fmt: skip
-        _check(f'network "{name}"', plans[name])
+        _check(f'network "{name}"', plans[name], plans)
     return plans
 
 
-def _check(where: str, spec: Mapping[str, Any]) -> None:
+def _check(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
     """What can be wrong before anything is trained."""
     if not spec["seeds"] or not spec["exports"]:
         raise BadInput(f'{where} needs "seeds" and "exports", at least one of each')
@@ -104,11 +111,28 @@ def _check(where: str, spec: Mapping[str, Any]) -> None:
         methods.build(**values)
     if "compress" in spec:
         specs.check_compress(f"{where}: compress", spec["compress"])
+    if "teacher" in spec:
+        _check_teacher(f"{where}: teacher", spec, plans)
     for label, arguments in spec["exports"].items():
         specs.check_export(f"{where}: exports.{label}", arguments)
     for label in spec.get("keep", {}):
         if label not in spec["exports"]:
             raise BadInput(f'{where}: keep: no export "{label}"; {near(label, spec["exports"])}')
+
+
+def _check_teacher(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
+    teacher, known = spec["teacher"], (*OF_TEACHER, "temperature", "alpha")
+    for key in (*OF_TEACHER, *teacher):
+        if key not in teacher or key not in known:
+            raise BadInput(f"{where} has the keys {', '.join(known)}, the first three always")
+    network = plans.get(teacher["network"])
+    if network is None or network is spec:
+        raise BadInput(f'{where}: no network "{teacher["network"]}" before this one')
+    if teacher["export"] not in network["exports"] or teacher["seed"] not in network["seeds"]:
+        raise BadInput(
+            f'{where}: network "{teacher["network"]}" has the exports {list(network["exports"])} and '
+            f"the seeds {list(network['seeds'])}"
+        )
 
 
 def _pairs(plans: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -139,6 +163,10 @@ def _recipe(plans: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]
     spec = plans[name]
     recipe = {key: spec[key] for key in ("data", "train", "methods")}
     recipe |= {key: spec[key] for key in ("model", "compress") if key in spec}
+    if "teacher" in spec:
+        network, export, _ = (spec["teacher"][key] for key in OF_TEACHER)
+        arguments = plans[network]["exports"][export]
+        recipe["teacher"] = {**spec["teacher"], "of": _recipe(plans, network), "export": arguments}
     return recipe | ({"base": _recipe(plans, spec["base"])} if "base" in spec else {})
 
 
@@ -155,21 +183,34 @@ def _scored(cells: Cells, plans, name, label, arguments, seed) -> dict[str, Any]
 def _trained(cells: Cells, plans, name, seed) -> dict[str, Any]:
     recipe, base = _recipe(plans, name), plans[name].get("base")
     before = _trained(cells, plans, base, seed) if base else None
-    run = functools.partial(_train, cells, before and before["folder"], _folder(name, seed))
+    teacher = _teacher(cells, plans, name)
+    run = functools.partial(
+        _train, cells, before and before["folder"], _folder(name, seed), teacher
+    )
     found = cells.once(f"{name} seed {seed}", run, recipe=recipe, seed=seed)
     for key in ("train_seconds", "train_macs"):
         found[key] += before[key] if before else 0
     return found
 
 
+def _teacher(cells: Cells, plans, name) -> pathlib.Path | None:
+    """The file of the network's teacher."""
+    if "teacher" not in plans[name]:
+        return None
+    network, export, seed = (plans[name]["teacher"][key] for key in OF_TEACHER)
+    arguments = plans[network]["exports"][export]
+    return cells.workdir / _scored(cells, plans, network, export, arguments, seed)["kept"]
+
+
 def _folder(name: str, seed: int) -> str:
     return f"trained/{name}_{seed}".replace(" ", "_").replace(",", "")
 
 
-def _train(cells: Cells, base: str | None, folder: str, recipe, seed) -> dict[str, Any]:
+def _train(cells: Cells, base: str | None, folder: str, teacher, recipe, seed) -> dict[str, Any]:
     import keras
 
     splits = experiment.load_splits(recipe["data"])
+    images = _taught(cells, splits.train, teacher, recipe) if teacher else splits.train
     keras.utils.set_random_seed(seed)
     settings = train.Settings.from_mapping({**recipe["train"], "seed": seed})
     held = ()
@@ -181,7 +222,7 @@ def _train(cells: Cells, base: str | None, folder: str, recipe, seed) -> dict[st
         model, held = _compressed(model, dict(recipe["compress"]), splits.train)
     chosen = [methods.build(**values) for values in recipe["methods"]]
     made = train.fit(
-        model, splits.train, settings=settings, methods=[*held, *chosen],
+        model, images, settings=settings, methods=[*held, *chosen],
         workdir=cells.workdir / folder, verbose=False,
     )  # fmt: skip
     counted = analysis.cost(made.model)
@@ -190,6 +231,20 @@ def _train(cells: Cells, base: str | None, folder: str, recipe, seed) -> dict[st
         "train_accuracy": made.history[-1]["accuracy"], "train_seconds": made.train_seconds,
         "train_macs": made.train_macs, "params": counted.params, "macs": counted.macs,
     }  # fmt: skip
+
+
+def _taught(cells: Cells, images, teacher: pathlib.Path, recipe):
+    """The images with the teacher's answers, which are asked for once and kept."""
+    augment = recipe["train"].get("augment", {})
+    more = {k: v for k, v in recipe["teacher"].items() if k in ("temperature", "alpha")}
+    mark = json.dumps([files.sha256(teacher), recipe["data"], augment, more], sort_keys=True)
+    path = cells.workdir / "answers" / f"{hashlib.sha256(mark.encode()).hexdigest()[:12]}.npy"
+    if not path.exists():
+        targets = teaching.taught(images, teacher, augment, **more).targets
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, targets)
+    return images.with_targets(np.load(path))
 
 
 def _compressed(model, arguments, images):
