@@ -31,6 +31,10 @@ def compact(content: bytes) -> bytes:
         for number, tensor in enumerate(graph.tensors):
             if number not in named:
                 tensor.name = b""
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # litert-quantizer puts large constants behind the flatbuffer
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     builder = _Sharing(len(content))
     builder.Finish(model.Pack(builder), flatbuffer.IDENTIFIER)
     return bytes(builder.Output())
