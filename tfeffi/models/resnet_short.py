@@ -17,7 +17,7 @@ from tfeffi.models import arguments, blocks
 
 def build(
     *, input_shape, num_classes, widths=(16, 24, 32), repeats=(0, 1, 1), kernel_size=3, stride=1,
-    width_multiplier=1.0,
+    shortcuts=True, head=0, width_multiplier=1.0,
 ) -> keras.Model:  # fmt: skip
     """Builds the network.
 
@@ -27,7 +27,10 @@ def build(
         widths: filters of each stage; every stage but the first halves height and width.
         repeats: residual blocks of each stage, after its first convolution; 0 for none.
         kernel_size, stride: of the first convolution.
-        width_multiplier: scales the widths.
+        shortcuts: whether blocks add their input; or of each stage.
+        head: filters of a last 1×1 convolution, 0 for none: more features to classify by, at the
+            lowest resolution.
+        width_multiplier: scales the widths, the head's too.
 
     Returns:
         A model from images (batch, height, width, channels) in [0, 1] to logits.
@@ -50,11 +53,19 @@ def build(
         raise BadInput(
             f"models: repeats={repeats!r}; give a whole number from 0 for each of {len(widths)} widths"
         )
+    if isinstance(shortcuts, bool) or not isinstance(shortcuts, Sequence):
+        shortcuts = [shortcuts] * len(widths)
+    if len(shortcuts) != len(widths) or not all(isinstance(s, bool) for s in shortcuts):
+        raise BadInput(f"models: shortcuts={shortcuts!r}; give True, False, or one of them a stage")
+    head = arguments.scaled(arguments.count("head", head), scale) if head else 0
     image = x = blocks.image_input(shape)
-    for stage, (width, count) in enumerate(zip(widths, repeats, strict=True), start=1):
+    stages = zip(widths, repeats, shortcuts, strict=True)
+    for stage, (width, count, shortcut) in enumerate(stages, start=1):
         first = {"kernel_size": kernel_size, "stride": stride}
         shape = first if stage == 1 else {"kernel_size": 3, "stride": 2}
         x = blocks.convolution(x, width, name=f"stage{stage}", **shape)
         for index in range(1, count + 1):
-            x = blocks.residual(x, width, name=f"stage{stage}_block{index}")
+            x = blocks.residual(x, width, name=f"stage{stage}_block{index}", shortcut=shortcut)
+    if head:
+        x = blocks.convolution(x, head, 1, name="head")
     return keras.Model(image, blocks.classifier(x, num_classes), name="resnet_short")
