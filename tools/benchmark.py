@@ -43,7 +43,7 @@ _DEVICE_PYTHON = flags.DEFINE_string(
 _DEVICE_FOLDER = flags.DEFINE_string(
     "device_folder",
     None,
-    "where on the device to make a folder; default /data/local/tmp or ~/.cache",
+    "an existing folder of the device to make one in; default /data/local/tmp or ~/.cache",
 )
 _CPU_AFFINITY = flags.DEFINE_string(
     "cpu_affinity", None, "the processors to run on: a list, 4-7 or 0,2, or a mask, 0xf0"

@@ -178,6 +178,8 @@ def test_several_inputs_and_outputs(tmp_path):
     assert exported.relative_difference < 1e-5
     assert sorted(t.shape for t in exported.inputs) == [(1, 3), (1, 4)]
     assert exported.top1_agreement is None
+    with pytest.raises(BadInput, match="check_with is images of one input, this model has 2"):
+        tfeffi.export(two, tmp_path / "none.tflite", check_with=np.zeros((2, 4), np.float32))
 
 
 def test_an_open_size_needs_a_shape(tmp_path):

@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
+from tfeffi.errors import BadInput
 from tfeffi.export import calibration as calibrating
 from tfeffi.export import contract, litert
 
@@ -19,7 +20,11 @@ def of(signature, images, check_with, value_range) -> list[np.ndarray]:
     """The inputs on which the file is compared with Keras, one array an input."""
     size = sum(int(np.prod(spec.shape[1:])) for spec in signature)
     most = max(1, min(_MOST_CHECKED, _MOST_VALUES // max(size, 1)))
-    if check_with is not None and len(signature) == 1:
+    if check_with is not None:
+        if len(signature) != 1:
+            raise BadInput(
+                f"check_with is images of one input, this model has {len(signature)}; leave it out"
+            )
         found = calibrating.images(
             check_with, shape=tuple(signature[0].shape[1:]), value_range=None, any_split=True,
             dtype=dtype(signature[0]), what="check_with",
