@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tfeffi
 from tfeffi import bench
+from tfeffi.errors import BadInput
 from tfeffi.export import CalibrationWarning, ExportError, contract, samples
 from tfeffi.export.flatbuffer import inspect
 
