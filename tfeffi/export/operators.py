@@ -154,7 +154,7 @@ def _macs(kind: str, tensors: list[Tensor], read: list[int], written: list[int])
 
 def _has_activation(operator) -> bool:
     """Whether its options name an activation function; those of some kinds have no such field."""
-    schema, table = flatbuffer._schema(), operator.BuiltinOptions()
+    schema, table = flatbuffer.schema(), operator.BuiltinOptions()
     name = flatbuffer._names("BuiltinOptions")[operator.BuiltinOptionsType()]
     if table is None or name == "NONE":
         return False
