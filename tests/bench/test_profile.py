@@ -189,6 +189,24 @@ def test_what_cannot_be_used_is_refused(files, tmp_path):
             bench.profile(files / "float32.tflite", **{**QUICK, **kwargs})
 
 
+def test_a_file_of_several_views_has_the_layers_of_its_model(model, tmp_path):
+    path = tmp_path / "twice.tflite"
+    tfeffi.export(model, path, views="flip", tolerance=1.0)
+    found = bench.profile(path, model=model, **QUICK)
+    tfeffi.export(model, tmp_path / "once.tflite", tolerance=1.0)
+    once = bench.profile(tmp_path / "once.tflite", model=model, **QUICK)
+    named = {layer for row in once.rows for layer in row.layers}
+    assert named <= {layer for row in found.rows for layer in row.layers}
+
+
+def test_a_compact_file_names_no_layers(model, tmp_path):
+    path = tmp_path / "compact.tflite"
+    tfeffi.export(model, path, compact=True, tolerance=1.0)
+    assert bench.profile(path, **QUICK).rows
+    with pytest.raises(tfeffi.BadInput, match="a file that is not compact"):
+        bench.profile(path, model=model, **QUICK)
+
+
 def test_another_version_of_litert_is_refused_in_a_line():
     code = "import profile_runner as p; p.KNOWN = ('9.9.',); p.library()"
     done = subprocess.run(

@@ -1,5 +1,9 @@
 """Targets of a teacher, view by view: the very crops that the student sees."""
 
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -92,18 +96,93 @@ def test_files_teach_as_the_models_they_came_from(tmp_path, teacher, softmax):
         np.testing.assert_allclose(found, wanted, atol=2e-3)
 
 
-def test_bad_input(teacher):
-    with pytest.raises(BadInput, match="temperature=0 must be above 0"):
-        compress.taught(IMAGES, teacher, temperature=0)
-    with pytest.raises(BadInput, match=r"alpha=2\.0 from 0 to 1"):
-        compress.taught(IMAGES, teacher, alpha=2.0)
-    more = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(7)])
-    with pytest.raises(BadInput, match=r"the teacher answers with \(7,\) scores.*4 classes"):
-        compress.taught(IMAGES, more)
+def test_small_shares_of_many_classes_are_shares(tmp_path):
+    """An int8 softmax of 200 classes rounds most of them to 0; its rows sum to less than one."""
+    keras.utils.set_random_seed(2)
+    pixels = RANDOM.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    many = data.Images.from_arrays(pixels, RANDOM.integers(0, 200, 40), map(str, range(200)))
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Dense(200, kernel_initializer="glorot_normal")(keras.layers.Flatten()(image))
+    model = keras.Model(image, keras.layers.Softmax()(3 * x))
+    path = tmp_path / "teacher.tflite"
+    tfeffi.export(
+        model, path, quantize="int8", calibration=pixels / 255.0, min_agreement=0, views="flip"
+    )
+    found = compress.taught(many, path).targets[:, 0]
+    mirrored = (model(pixels / 255.0) + model(pixels[:, :, ::-1] / 255.0)) / 2
+    assert np.max(found, 1) == pytest.approx(np.max(mirrored, 1), rel=0.2)
+
+
+def test_two_replicas_learn_what_one_learns(teacher):
+    """Targets are divided over replicas as labels are."""
+    done = subprocess.run(
+        [sys.executable, pathlib.Path(__file__).with_name("teaching_replicas.py")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = map(float, done.stdout.split())
+    assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_bad_numbers(teacher):
+    for arguments, message in (
+        ({"temperature": 0}, "temperature=0 must be above 0"),
+        ({"temperature": "2"}, "temperature='2'; give a number"),
+        ({"alpha": 2.0}, r"alpha=2\.0 from 0 to 1"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            compress.taught(IMAGES, teacher, **arguments)
+
+
+def no_teachers(folder):
+    def model(shape, classes, outputs=1):
+        image = keras.Input(shape)
+        made = [keras.layers.Dense(classes)(keras.layers.Flatten()(image)) for _ in range(outputs)]
+        return keras.Model(image, made if outputs > 1 else made[0])
+
+    lost = model((8, 8, 3), 4)
+    lost.layers[-1].kernel.assign(np.full((192, 4), np.nan))
+    tfeffi.export(model((8, 8, 3), 7), folder / "seven.tflite")
+    yield lost, "answers are not finite"
+    yield model((8, 8, 3), 7), r"outputs of shape \(7,\), the data has 4 classes"
+    yield model((9, 9, 3), 4), r"takes images of shape \(9, 9, 3\)"
+    yield model((8, 8, 3), 4, outputs=2), "1 inputs and 2 outputs"
+    yield folder / "seven.tflite", r"gives \[\(8, 8, 3\), \(7,\)\], the images need"
+    yield folder / "none.tflite", "there is no model file"
+    yield None, "teacher=None; give a Keras model"
+
+
+def test_who_cannot_teach(tmp_path):
+    for teacher, message in no_teachers(tmp_path):
+        with pytest.raises(BadInput, match=message):
+            compress.taught(IMAGES, teacher)
+
+
+def test_targets_of_other_views_are_refused(teacher):
     taught = compress.taught(IMAGES, teacher, {"crop": 1})
-    with pytest.raises(BadInput, match="targets for 9 views, the augmentation makes 25"):
+    with pytest.raises(BadInput, match=r"targets for 9 views .* makes 25"):
         fit(taught, teacher, augment={"crop": 2})
+    with pytest.raises(
+        BadInput, match=r"of .'crop', 1, False., the augmentation makes 9 of .'trans"
+    ):
+        fit(taught, teacher, augment={"translate": 1})
     with pytest.raises(BadInput, match=r"label_smoothing=0\.1 .* targets"):
         fit(taught, teacher, augment={"crop": 1}, label_smoothing=0.1)
     with pytest.raises(data.DataError, match="targets must be float16 of shape"):
         IMAGES.with_targets(np.zeros((30, 4), np.float16))
+
+
+def test_targets_that_do_not_fit_into_memory(teacher, monkeypatch):
+    monkeypatch.setattr("tfeffi.compress.teaching.free_memory", lambda: 100)
+    with pytest.raises(BadInput, match="targets of 30 images, 1 views and 4 classes need"):
+        compress.taught(IMAGES, teacher)
+
+
+def test_a_run_of_other_targets_is_another_run(teacher, tmp_path):
+    settings = train.Settings(epochs=1, batch_size=10)
+    for temperature in (1.0, 4.0):
+        taught = compress.taught(IMAGES, teacher, temperature=temperature)
+        if temperature == 1.0:
+            train.fit(teacher, taught, settings=settings, workdir=tmp_path / "run", verbose=False)
+    with pytest.raises(BadInput, match="holds another run: its data"):
+        train.fit(teacher, taught, settings=settings, workdir=tmp_path / "run", verbose=False)

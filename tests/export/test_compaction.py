@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfeffi
-from tfeffi.export import compaction, flatbuffer, recipes
+from tfeffi.errors import BadInput
+from tfeffi.export import compaction, flatbuffer, litert, recipes
 
 IMAGES = np.random.default_rng(0).random((40, 12, 12, 3), dtype=np.float32)
 TOLERANT = {"tolerance": 5.0, "min_agreement": 0}  # nothing is trained here
@@ -103,3 +104,22 @@ def test_constants_behind_the_flatbuffer_come_into_it(tmp_path):
     np.testing.assert_array_equal(
         answers(tmp_path / "False.tflite")[0], answers(tmp_path / "True.tflite")[0]
     )
+
+
+def test_several_graphs(tmp_path):
+    """A recurrent network has graphs of their own for its loop."""
+    image = keras.Input((6, 3))
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.GRU(4)(image)))
+    values = np.random.default_rng(1).random((5, 6, 3), dtype=np.float32)
+    found = []
+    for compact in (False, True):
+        path = tmp_path / f"{compact}.tflite"
+        tfeffi.export(model, path, quantize="float16", compact=compact)
+        found.append(next(iter(litert.run(path, values).values())))
+    np.testing.assert_array_equal(*found)
+
+
+def test_more_than_a_flatbuffer_can_hold_is_said(monkeypatch):
+    monkeypatch.setattr(compaction, "_MOST_BYTES", 3)
+    with pytest.raises(BadInput, match="compact: 4 bytes are more than one flatbuffer"):
+        compaction.compact(b"TFL3")

@@ -7,6 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tfeffi
 from tfeffi.errors import BadInput
+from tfeffi.export import litert
 from tfeffi.train.evaluation import averaged
 
 IMAGES = np.random.default_rng(0).random((40, 16, 16, 3), dtype=np.float32)
@@ -45,19 +46,21 @@ def test_the_file_gives_the_average_of_the_views(tmp_path, model, views):
     assert np.abs(np.array(one) - wanted).max() > 1e-2
 
 
-@pytest.mark.parametrize("quantize", ("int8", "static_int8", "dynamic", "weights_int4"))
-def test_the_weights_are_there_once(tmp_path, model, quantize):
-    """Whatever way, kernels are stored once, and the parity of the file is checked as ever."""
+@pytest.mark.parametrize("compact", (False, True))
+@pytest.mark.parametrize("quantize", ("int8", "weights_int4"))
+def test_the_kernels_are_there_once(tmp_path, model, quantize, compact):
+    """Whatever way; and the parity of the file is checked as ever."""
     made = {}
     for views in ("one", "flip", "flip_and_move"):
         made[views] = tfeffi.export(
-            model, tmp_path / f"{views}.tflite", quantize=quantize, views=views, compact=True,
+            model, tmp_path / f"{views}.tflite", quantize=quantize, views=views, compact=compact,
             **{"calibration" if "int8" in quantize else "check_with": IMAGES}, **UNTRAINED,
         )  # fmt: skip
     kind = "int4" if "int4" in quantize else "int8"
     once = made["one"].weight_types[kind]
     for views in ("flip", "flip_and_move"):
         assert once <= made[views].weight_types[kind] <= once + 16  # a constant of the average
+    assert made["flip"].bytes < 1.4 * made["one"].bytes
     assert made["flip"].operators["CONV_2D"] == 4
 
 
@@ -79,6 +82,18 @@ def test_by_layer(tmp_path, model):
     assert {"float32", "int8"} <= set(made.weight_types)
 
 
+def test_any_batch_and_an_open_size(tmp_path):
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3)(image)
+    model = keras.Model({"image": image}, {"logits": keras.layers.GlobalAveragePooling2D()(x)})
+    path = tmp_path / "model.tflite"
+    made = tfeffi.export(model, path, views="flip", batch_size=None, input_shape=(16, 16, 3))
+    assert made.inputs[0].shape == (None, 16, 16, 3)
+    wanted = averaged(lambda images: model({"image": images})["logits"], IMAGES, "flip")
+    got = next(iter(litert.run(path, IMAGES).values()))
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
 def test_bad_views(tmp_path, model):
     path = tmp_path / "model.tflite"
     with pytest.raises(BadInput, match='views="flop" is not known; did you mean "flip"'):
@@ -86,4 +101,7 @@ def test_bad_views(tmp_path, model):
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(BadInput, match=r"needs a model of one image.*\(None, 4\)"):
         tfeffi.export(flat, path, views="flip")
+    low = keras.Sequential([keras.Input((1, 4, 3)), keras.layers.Flatten()])
+    with pytest.raises(BadInput, match=r"moves images, \(1, 4, 3\) is too small"):
+        tfeffi.export(low, path, views="flip_and_move")
     assert not path.exists()

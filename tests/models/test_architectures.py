@@ -46,6 +46,13 @@ def trainable(model):
         # MLPerf Tiny: 78 666 parameters, 12.50 M MACs.
         ("resnet8_mlperf_tiny", {}, 12_501_632, 78_666),
         ("resnet_short", RGB, 5_603_648, 40_666),
+        # + 8·8 positions of 1x1 convolutions from 32 to 80, two of its scales, and 10 wider logits
+        (
+            "resnet_short",
+            {**RGB, "head": 80},
+            5_603_648 + 64 * 32 * 80 + 48 * 10,
+            40_666 + 32 * 80 + 4 * 80 + 48 * 10,
+        ),
         # keras.applications.MobileNetV2, counted in tests/analysis.
         ("mobilenet_v2", {**IMAGENET, "reductions": 5}, 300_774_272, 3_538_984),
     ],
@@ -53,6 +60,18 @@ def trainable(model):
 def test_published_totals(name, arguments, macs, params):
     counted = cost(models.build(name, **arguments))
     assert (counted.macs, counted.params) == (macs, params)
+
+
+def test_short_resnets_without_shortcuts():
+    """They add nothing; parameters and multiply-adds stay."""
+    counts = {}
+    for shortcuts in (True, (False, False, True), False):
+        model = models.build("resnet_short", **RGB, shortcuts=shortcuts)
+        adds = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Add)]
+        counts[shortcuts] = adds, cost(model).macs, cost(model).params
+    assert [len(adds) for adds, *_ in counts.values()] == [2, 1, 0]
+    assert counts[(False, False, True)][0] == ["stage3_block1_add"]
+    assert len({rest for _, *rest in map(tuple, counts.values()) for rest in [tuple(rest)]}) == 1
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,9 @@ def test_a_row_for_each_file_held_against_the_first(made):
 
 
 def test_what_a_base_cost_counts(made):
-    first, _, pruned, _ = made[1].rows
+    first, _, pruned, student = made[1].rows
     assert pruned["train_macs_mean"] > first["train_macs_mean"] and pruned["epochs"] == 2
+    assert student["train_macs_mean"] > first["train_macs_mean"]  # its teacher's
 
 
 def test_the_kept_file_is_that_of_the_median_seed(made):
@@ -119,6 +120,11 @@ def test_nothing_is_done_twice(made):
         (taught_by(network="referee"), 'no network "referee" before this one'),
         (taught_by(network="wrong"), 'no network "wrong" before this one'),
         (taught_by(seed=7), "exports .'int8', 'float32'. and the seeds .0, 1, 2."),
+        (taught_by(network=["a"]), "no network"),
+        (taught_by(alpha=2.0), r"alpha=2\.0 from 0 to 1"),
+        (taught_by() | {"train": {"label_smoothing": 0.1}}, "needs label_smoothing=0 and"),
+        (taught_by() | {"teacher": None}, "must be a mapping"),
+        (taught_by() | {"exports": {"int8": {"views": "flop"}}}, 'views="flop" is not known'),
         (taught_by(temprature=2.0), "the keys network, export, seed, temperature, alpha"),
     ],
 )

@@ -39,7 +39,8 @@ def _layer(call: str, known: Collection[str] | None) -> str | None:
     parts = [_CALL.sub("", part) for part in call.split("/")[1:-1]]  # without model and operation
     if known is None:
         return "/".join(parts) or None
-    for length in range(len(parts), 0, -1):  # a layer may have scopes of its own below it
-        if (path := "/".join(parts[:length])) in known:
-            return path
+    for start in (0, 1):  # within a model that looks several times, the layers are of its only one
+        for end in range(len(parts), start, -1):  # a layer may have scopes of its own below it
+            if (path := "/".join(parts[start:end])) in known:
+                return path
     return None

@@ -76,7 +76,10 @@ def profile(
     shapes = {int(number): shape for number, shape in answer["shapes"].items()}
     found = profile_of(answer, operators.read(path, shapes), os.fspath(path), threads, known)
     if known is not None and not any(row.layers for row in found.rows):
-        raise BadInput(f'"{path}" names no layer of the Keras model; give the one it was made from')
+        raise BadInput(
+            f'"{path}" names no layer of the Keras model; give the one it was made from, and a file that '
+            "is not compact"
+        )
     return found
 
 

@@ -1,8 +1,8 @@
 """Make a trained model smaller: every function here is `(model, ...) -> (model, Report)`.
 
 The result is an ordinary Keras functional model; the report says what changed, what was left alone
-and why, and what it saved. Nothing here trains but `distill` and `tfmot`: fine-tune as you trained the
-original. `taught` is the exception: it gives the images that a small model learns from a large one by.
+and why, and what it saved. `taught` alone gives images, those that a small model learns from a large
+one by. Nothing here trains but `distill` and `tfmot`: fine-tune as you trained the original.
 """
 
 import importlib

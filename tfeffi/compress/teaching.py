@@ -4,9 +4,10 @@ Student and teacher see the very same crops: the consistent teaching that pays o
 8-bit file answers several times faster than the network it came from.
 """
 
+import numbers
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -14,12 +15,15 @@ import numpy as np
 from tfeffi import models
 from tfeffi.data import Augment, Images
 from tfeffi.data.batches import every_view
+from tfeffi.data.loading import free_memory
 from tfeffi.errors import BadInput
-from tfeffi.export import litert
-from tfeffi.train.losses import gives_probabilities
+from tfeffi.export import flatbuffer, litert, steps
+from tfeffi.train import losses
 from tfeffi.train.settings import make_augment
 
 _NONE = Augment()
+_PASSING = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "ADD", "MUL", "DIV")  # averages of views, too
+_SHARES = ("SOFTMAX", "LOGISTIC")
 
 
 def taught(
@@ -29,8 +33,9 @@ def taught(
     """The images with a teacher's class probabilities as what is to be learnt, view by view.
 
     Train on them with the same `augment`; the loss is the cross entropy with
-    α·softmax(teacher / T) + (1 − α)·onehot. Where a method resizes images, the targets stay those of
-    the full image moved by as many pixels.
+    α·softmax(teacher / T) + (1 − α)·onehot, and the accuracy of the training's history is how often
+    student and targets agree. Where a method resizes images, the targets stay those of the full image
+    moved by as many pixels.
 
     Args:
         images: to train on.
@@ -44,7 +49,8 @@ def taught(
         Images with `targets`, n·views·classes·2 bytes of them.
 
     Raises:
-        BadInput: a teacher of other classes, or a number out of range.
+        BadInput: a teacher of other images or classes, or whose answers are not finite, a number out
+            of range, or targets that do not fit into memory.
 
     Example:
         seen = {"crop": 2, "flip": "alternate"}
@@ -53,42 +59,93 @@ def taught(
     Source: Beyer et al. 2021, "Knowledge distillation: A good teacher is patient and consistent",
     arXiv 2106.05237; Hinton et al. 2015, arXiv 1503.02531.
     """
-    if not temperature > 0 or not 0 <= alpha <= 1:
-        raise BadInput(
-            f"taught: temperature={temperature} must be above 0, alpha={alpha} from 0 to 1"
-        )
-    augment = augment if isinstance(augment, Augment) else make_augment(augment)
-    answer, right = _answering(teacher), np.eye(images.num_classes)[images.labels]
-    targets = np.empty((len(images), augment.views, images.num_classes), np.float16)
+    check_numbers(temperature, alpha)
+    augment = augment if isinstance(augment, Augment) else make_augment(augment or {})
+    answer, right = _answering(teacher, images), np.eye(images.num_classes)[images.labels]
+    targets = _empty((len(images), augment.views, images.num_classes))
     for number, seen in enumerate(every_view(images.images, augment)):
-        scores = answer(seen)
-        if scores.shape != right.shape:
-            raise BadInput(
-                f"taught: the teacher answers with {scores.shape[1:]} scores, the images have "
-                f"{images.num_classes} classes"
-            )
+        scores = np.asarray(answer(seen), np.float32)
+        if not np.isfinite(scores).all():
+            raise BadInput("taught: the teacher's answers are not finite; train it again")
         soft = np.exp((scores - scores.max(1, keepdims=True)) / temperature)
         soft /= soft.sum(1, keepdims=True)
         targets[:, number] = alpha * soft + (1 - alpha) * right
-    return images.with_targets(targets)
+    return images.with_targets(targets, augment.kind)
 
 
-def _answering(teacher):
-    """A function from uint8 images to scores: logits, or logarithms of probabilities."""
+def check_numbers(temperature: float = 1.0, alpha: float = 1.0) -> None:
+    """Raises BadInput for a number that `taught` does not take."""
+    for name, value in (("temperature", temperature), ("alpha", alpha)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise BadInput(f"taught: {name}={value!r}; give a number")
+    if not 0 < temperature < np.inf or not 0 <= alpha <= 1:
+        raise BadInput(
+            f"taught: temperature={temperature} must be above 0, alpha={alpha} from 0 to 1"
+        )
+
+
+def _empty(shape: tuple[int, int, int]) -> np.ndarray:
+    """Room for so many targets; BadInput if they and the pipeline's copy do not fit into memory."""
+    needed, free = 2 * 2 * int(np.prod(shape, dtype=object)), free_memory()
+    if needed > free:
+        raise BadInput(
+            f"taught: targets of {shape[0]} images, {shape[1]} views and {shape[2]} classes need "
+            f"{needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free; take fewer images or "
+            "an augmentation of fewer pixels"
+        )
+    return np.empty(shape, np.float16)
+
+
+def _answering(teacher, images: Images) -> Callable[[np.ndarray], np.ndarray]:
+    """From uint8 images to scores: logits, or logarithms of probabilities."""
+    if not isinstance(teacher, keras.Model | str | os.PathLike):
+        raise BadInput(f"taught: teacher={teacher!r}; give a Keras model, or the path of a file")
     if not isinstance(teacher, keras.Model) and pathlib.Path(teacher).suffix == ".tflite":
-
-        def of_file(pixels):
-            outputs = litert.run(teacher, pixels, divide_by=255.0)
-            scores = next(iter(outputs.values()))
-            is_share = scores.min() >= 0 and np.allclose(scores.sum(1), 1, atol=0.05)
-            return np.log(np.maximum(scores, 1e-7)) if is_share else scores
-
-        return of_file
+        return _of_file(pathlib.Path(teacher), images)
     model = teacher if isinstance(teacher, keras.Model) else models.load(teacher)
-    probabilities = gives_probabilities(model)
+    try:
+        shape = images.images.shape[1:]
+        losses.check_outputs(model, "cross_entropy", shape, images.num_classes)
+    except BadInput as error:
+        raise BadInput(f"taught: the teacher: {str(error).removeprefix('fit: ')}") from None
+    probabilities = losses.gives_probabilities(model)
 
-    def of_model(pixels):
+    def answer(pixels):
         scores = model.predict(pixels.astype(np.float32) / 255, batch_size=500, verbose=0)
-        return np.log(np.maximum(scores, 1e-7)) if probabilities else scores
+        return _logarithm(scores) if probabilities else scores
 
-    return of_model
+    return answer
+
+
+def _of_file(path: pathlib.Path, images: Images):
+    contents = flatbuffer.inspect(path)
+    shapes = [tensor.shape[1:] for tensor in (*contents.inputs, *contents.outputs)]
+    wanted = [images.images.shape[1:], (images.num_classes,)]
+    if shapes != wanted:
+        raise BadInput(
+            f'taught: the teacher "{path}" reads and gives {shapes}, the images need {wanted}'
+        )
+    probabilities = _gives_probabilities(path)
+
+    def answer(pixels):
+        (scores,) = litert.run(path, pixels, divide_by=255.0).values()
+        return _logarithm(scores) if probabilities else scores
+
+    return answer
+
+
+def _gives_probabilities(path: pathlib.Path) -> bool:
+    """Whether the file ends in a softmax, or in an average of some."""
+    found = steps.read(path.read_bytes())
+    pending = [step for step in found if step.is_output]
+    while pending:
+        step = pending.pop()
+        if step.operator in _SHARES:
+            return True
+        if step.operator in _PASSING:
+            pending += [found[number] for number in step.sources]
+    return False
+
+
+def _logarithm(shares: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(np.asarray(shares, np.float32), 1e-7))

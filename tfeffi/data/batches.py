@@ -86,6 +86,15 @@ class Augment:
         return 2 * place + tf.cast(flipped, tf.int32) if self.flip else place
 
     @property
+    def kind(self) -> tuple | None:
+        """What tells its views from those of another: the edges, how far, whether mirrored."""
+        return (
+            ("translate" if self.translate else "crop", self._reach, bool(self.flip))
+            if self
+            else None
+        )
+
+    @property
     def _reach(self) -> int:
         return self.crop or self.translate
 
@@ -301,10 +310,12 @@ def _check_steps(count: int, batch_size: int, steps: int, start_step: int) -> No
 
 
 def _check_targets(data: Images, augment: Augment, training: bool) -> None:
-    if training and data.targets is not None and data.targets.shape[1] != augment.views:
+    if not training or data.targets is None:
+        return
+    if data.targets.shape[1] != augment.views or data.seen != augment.kind:
         raise BadInput(
-            f"pipeline: the images have targets for {data.targets.shape[1]} views, the augmentation "
-            f"makes {augment.views}; make the targets with the same one"
+            f"pipeline: the images have targets for {data.targets.shape[1]} views of {data.seen}, the "
+            f"augmentation makes {augment.views} of {augment.kind}; make the targets with the same one"
         )
 
 

@@ -32,6 +32,7 @@ class Images:
         split: which part of it, in TFDS's language, e.g. "train[:90%]".
         targets: float16 (n, views, num_classes), what is to be learnt in place of the labels: class
             probabilities of each view that an augmentation makes (`compress.taught`); or None.
+        seen: which augmentation makes those views, `Augment.kind`; None where there is one view.
 
     Raises:
         DataError: no images, another type or shape, a label out of range.
@@ -48,6 +49,7 @@ class Images:
     name: str
     split: str
     targets: np.ndarray | None = None
+    seen: tuple | None = None
 
     def __post_init__(self):
         where = f'data set "{self.name}", split "{self.split}"'
@@ -70,7 +72,8 @@ class Images:
             )
         check_labels(labels, self.num_classes, where)
         if self.targets is not None:
-            _check_targets(np.asarray(self.targets), (len(images), self.num_classes), where)
+            object.__setattr__(self, "targets", np.asarray(self.targets))
+            _check_targets(self.targets, (len(images), self.num_classes), where)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
 
@@ -107,9 +110,9 @@ class Images:
             self, images=self.images[which], labels=self.labels[which], targets=targets
         )
 
-    def with_targets(self, targets: np.ndarray) -> "Images":
+    def with_targets(self, targets: np.ndarray, seen: tuple | None = None) -> "Images":
         """The same images with what is to be learnt in place of their labels."""
-        return dataclasses.replace(self, targets=targets)
+        return dataclasses.replace(self, targets=targets, seen=seen)
 
     def take(self, count: int) -> "Images":
         """The first `count` images, or all if there are fewer."""

@@ -213,7 +213,7 @@ def _size(image_size) -> tuple[int, int] | None:
 
 def _check_memory(name: str, split: str, count: int, shape: tuple[int, ...]) -> None:
     """Refuses what would need more than half of the free memory: a pipeline keeps a second copy."""
-    needed, free = count * int(np.prod(shape, dtype=object)), _free_memory()
+    needed, free = count * int(np.prod(shape, dtype=object)), free_memory()
     if needed > free / 2:
         fits = free // 2 // (needed // count)
         part = f'a part, e.g. "{split.partition("[")[0]}[:{fits}]", or ' if fits else ""
@@ -224,7 +224,7 @@ def _check_memory(name: str, split: str, count: int, shape: tuple[int, ...]) -> 
         )
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes that may still be used, by the machine and by the container."""
     free = []
     try:

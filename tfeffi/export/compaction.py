@@ -8,9 +8,10 @@ to one vector, so nothing that is computed changes.
 import flatbuffers
 import numpy as np
 
+from tfeffi.errors import BadInput
 from tfeffi.export import flatbuffer
 
-_ALIGNMENT = 16
+_ALIGNMENT, _MOST_BYTES = 16, 2**31 - 2**16
 
 
 def compact(content: bytes) -> bytes:
@@ -23,12 +24,18 @@ def compact(content: bytes) -> bytes:
 
     Returns:
         Of a .tflite with the same operators and values. Of what this gave, the same bytes again.
+
+    Raises:
+        BadInput: more than a flatbuffer can hold, 2 GiB.
     """
+    if len(content) >= _MOST_BYTES:
+        raise BadInput(f"compact: {len(content)} bytes are more than one flatbuffer can hold")
     schema = flatbuffer.schema()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for graph in model.subgraphs:
-        named = {*map(int, graph.inputs), *map(int, graph.outputs)}
-        for number, tensor in enumerate(graph.tensors):
+        ends = (graph.inputs, graph.outputs)  # a vector may be absent
+        named = {int(number) for end in ends if end is not None for number in end}
+        for number, tensor in enumerate(graph.tensors or ()):
             if number not in named:
                 tensor.name = b""
     for buffer in model.buffers:

@@ -6,9 +6,11 @@ from tfeffi.errors import BadInput, near
 from tfeffi.train.evaluation import averaged
 from tfeffi.train.settings import VIEWS
 
+_SMALLEST = 2  # pixels, for an edge to be reflected
+
 
 def of_views(model: keras.Model, views: str) -> keras.Model:
-    """The model that averages its outputs over views of its image; the weights are there once.
+    """The model that averages its outputs over views of its image; the kernels are there once.
 
     Args:
         model: of one image (height, width, channels), with one output.
@@ -20,8 +22,7 @@ def of_views(model: keras.Model, views: str) -> keras.Model:
     Source: Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural
     networks", section 4.1.
     """
-    if views not in VIEWS:
-        raise BadInput(f'export: views="{views}" is not known; {near(str(views), VIEWS)}')
+    check_views(views)
     if views == "one":
         return model
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.inputs[0].shape) != 4:
@@ -30,5 +31,21 @@ def of_views(model: keras.Model, views: str) -> keras.Model:
             f"{[tuple(t.shape) for t in model.inputs]} and gives {len(model.outputs)}"
         )
     source = model.inputs[0]
+    if views != "flip" and min(size or _SMALLEST for size in source.shape[1:3]) < _SMALLEST:
+        raise BadInput(f'export: views="{views}" moves images, {source.shape[1:]} is too small')
     image = keras.Input(source.shape[1:], dtype=source.dtype, name=source.name)
-    return keras.Model(image, averaged(model, image, views), name=model.name)
+    outputs = averaged(
+        lambda seen: keras.tree.flatten(model(_packed(model, seen)))[0], image, views
+    )
+    return keras.Model(image, outputs, name=model.name)
+
+
+def check_views(views: str) -> None:
+    """Raises BadInput unless there are such views."""
+    if views not in VIEWS:
+        raise BadInput(f'export: views="{views}" is not known; {near(str(views), VIEWS)}')
+
+
+def _packed(model: keras.Model, image):
+    """The image as the model takes it: as it is, or in a list or dictionary of one."""
+    return keras.tree.pack_sequence_as(model.input, [image])

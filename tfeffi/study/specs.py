@@ -14,6 +14,7 @@ from tfeffi.compress.distillation import check_numbers, distill
 from tfeffi.errors import BadInput, near
 from tfeffi.export import recipes
 from tfeffi.export.exporter import export
+from tfeffi.export.views import check_views
 from tfeffi.train.settings import Settings
 
 BASELINE = "baseline"
@@ -83,7 +84,7 @@ def _check_name(name: Any) -> None:
 
 
 def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> None:
-    for key in _mapping(where, spec):
+    for key in mapping(where, spec):
         if key not in KEYS:
             raise BadInput(f'{where}: unknown key "{key}"; {near(str(key), KEYS)}')
     base = spec.get("base", BASELINE)
@@ -99,7 +100,7 @@ def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> 
         if iterations > 1 and "teacher" in spec["finetune"]:
             raise BadInput(f"{where}.finetune: a teacher tunes once, not between iterations")
     if "finetune" in spec:
-        finetune = _mapping(f"{where}.finetune", spec["finetune"])
+        finetune = mapping(f"{where}.finetune", spec["finetune"])
         if "teacher" in finetune:
             _check_distillation(f"{where}.finetune", finetune)
         else:
@@ -126,7 +127,7 @@ def _check_distillation(where: str, spec: Mapping[str, Any]) -> None:
 
 def check_compress(where: str, spec: Any) -> None:
     """Raises BadInput, beginning with `where`, for a compression that could not be made."""
-    method = _mapping(where, spec).get("method")
+    method = mapping(where, spec).get("method")
     if not isinstance(method, str):
         raise BadInput(f"{where}: method={method!r} must be one of {', '.join(by_name.METHODS)}")
     try:
@@ -137,7 +138,7 @@ def check_compress(where: str, spec: Any) -> None:
         if key not in ("method", *known):
             raise BadInput(f'{where}: "{method}" takes no "{key}"; {near(str(key), known)}')
     if spec.get("budget") is not None:
-        budget = _mapping(f"{where}.budget", spec["budget"])
+        budget = mapping(f"{where}.budget", spec["budget"])
         for key in budget:
             if key not in ARGUMENTS:
                 hint = near(str(key), ARGUMENTS)
@@ -152,11 +153,12 @@ def check_export(where: str, spec: Any) -> None:
     """Raises BadInput, beginning with `where`, for arguments that `tfeffi.export` does not take."""
     keywords = inspect.signature(export).parameters.values()
     known = {p.name for p in keywords if p.kind is p.KEYWORD_ONLY} - _IMAGES
-    for key in _mapping(where, spec):
+    for key in mapping(where, spec):
         if key not in known:
             raise BadInput(f'{where}: unknown key "{key}"; {near(str(key), known)}')
     try:
         recipes.check(spec.get("quantize"), spec.get("recipe"), spec.get("integer_io", False))
+        check_views(spec.get("views", "one"))
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None
 
@@ -169,7 +171,8 @@ def settings(where: str, values: Mapping[str, Any]) -> None:
         raise BadInput(f"{where}: {error}") from None
 
 
-def _mapping(where: str, value: Any) -> Mapping[str, Any]:
+def mapping(where: str, value: Any) -> Mapping[str, Any]:
+    """The value; BadInput, beginning with `where`, if it is no mapping."""
     if not isinstance(value, Mapping):
         raise BadInput(f"{where}={value!r} must be a mapping")
     return value

@@ -5,7 +5,8 @@
         model      {"name", ...}; or base: another network, whose models of the same seeds it starts from
         compress   {"method", ...}, of what base gave
         teacher    {"network", "export", "seed"}: whose file says what is to be learnt, for every seed;
-                   and temperature and alpha, see compress.taught
+                   and temperature and alpha, see compress.taught. Its training counts as the
+                   student's, as that of a base does; the time it takes to answer does not
         train      what differs from config.train
         methods    of the training, in place of config.methods
         exports    {NAME: arguments of tfeffi.export}, a row each; default config.exports
@@ -33,9 +34,10 @@ from tfeffi.export import export, recipes
 from tfeffi.study import latencies, specs
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.train import experiment
+from tfeffi.train.settings import make_augment
 
 KEYS = ("seeds", "model", "base", "compress", "teacher", "train", "methods", "exports", "keep")
-OF_TEACHER = ("network", "export", "seed")
+OF_TEACHER, SOFTENING = ("network", "export", "seed"), ("temperature", "alpha")
 CALIBRATION_IMAGES = 500
 DATA_IMAGES = 2000  # for activation-based methods
 OF_FILE = (
@@ -121,17 +123,24 @@ def _check(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]) -> Non
 
 
 def _check_teacher(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
-    teacher, known = spec["teacher"], (*OF_TEACHER, "temperature", "alpha")
+    teacher, known = specs.mapping(where, spec["teacher"]), (*OF_TEACHER, *SOFTENING)
     for key in (*OF_TEACHER, *teacher):
         if key not in teacher or key not in known:
             raise BadInput(f"{where} has the keys {', '.join(known)}, the first three always")
-    network = plans.get(teacher["network"])
+    network = plans.get(str(teacher["network"]))
     if network is None or network is spec:
         raise BadInput(f'{where}: no network "{teacher["network"]}" before this one')
     if teacher["export"] not in network["exports"] or teacher["seed"] not in network["seeds"]:
         raise BadInput(
             f'{where}: network "{teacher["network"]}" has the exports {list(network["exports"])} and '
             f"the seeds {list(network['seeds'])}"
+        )
+    teaching.check_numbers(**{key: teacher[key] for key in SOFTENING if key in teacher})
+    settings = train.Settings.from_mapping(spec["train"])
+    if settings.label_smoothing or settings.loss != "cross_entropy":
+        raise BadInput(
+            f"{where}: train needs label_smoothing=0 and the loss cross_entropy, not "
+            f"{settings.label_smoothing} and {settings.loss}: the teacher says what is to be learnt"
         )
 
 
@@ -188,8 +197,12 @@ def _trained(cells: Cells, plans, name, seed) -> dict[str, Any]:
         _train, cells, before and before["folder"], _folder(name, seed), teacher
     )
     found = cells.once(f"{name} seed {seed}", run, recipe=recipe, seed=seed)
+    earlier = [before] if before else []
+    if teacher:
+        network, _, number = (plans[name]["teacher"][key] for key in OF_TEACHER)
+        earlier.append(_trained(cells, plans, network, number))
     for key in ("train_seconds", "train_macs"):
-        found[key] += before[key] if before else 0
+        found[key] += sum(one[key] for one in earlier)
     return found
 
 
@@ -226,9 +239,10 @@ def _train(cells: Cells, base: str | None, folder: str, teacher, recipe, seed) -
         workdir=cells.workdir / folder, verbose=False,
     )  # fmt: skip
     counted = analysis.cost(made.model)
+    agreed = "agreement" if teacher else "accuracy"  # with the teacher's answers, or the labels
     return {
         "folder": folder, "keras_accuracy": train.evaluate(made.model, splits.test)["accuracy"],
-        "train_accuracy": made.history[-1]["accuracy"], "train_seconds": made.train_seconds,
+        f"train_{agreed}": made.history[-1]["accuracy"], "train_seconds": made.train_seconds,
         "train_macs": made.train_macs, "params": counted.params, "macs": counted.macs,
     }  # fmt: skip
 
@@ -236,7 +250,7 @@ def _train(cells: Cells, base: str | None, folder: str, teacher, recipe, seed) -
 def _taught(cells: Cells, images, teacher: pathlib.Path, recipe):
     """The images with the teacher's answers, which are asked for once and kept."""
     augment = recipe["train"].get("augment", {})
-    more = {k: v for k, v in recipe["teacher"].items() if k in ("temperature", "alpha")}
+    more = {k: v for k, v in recipe["teacher"].items() if k in SOFTENING}
     mark = json.dumps([files.sha256(teacher), recipe["data"], augment, more], sort_keys=True)
     path = cells.workdir / "answers" / f"{hashlib.sha256(mark.encode()).hexdigest()[:12]}.npy"
     if not path.exists():
@@ -244,7 +258,7 @@ def _taught(cells: Cells, images, teacher: pathlib.Path, recipe):
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, targets)
-    return images.with_targets(np.load(path))
+    return images.with_targets(np.load(path), make_augment(augment).kind)
 
 
 def _compressed(model, arguments, images):
