@@ -37,7 +37,7 @@ def run(
         path: the file.
         inputs: for one input an array (n, ...) of real numbers, for several one by name. They are
             quantized for a quantized input, by its own scale and zero point.
-        threads: of LiteRT; default all cores.
+        threads: of LiteRT; default all cores that this process may use.
         batch_size: rows at once if the model's batch is dynamic; else its own batch is used.
         divide_by: integer arrays are divided by this, a batch at a time (255 for images in [0, 1]),
             except for an input of integers without a scale, which takes them as they are.
@@ -57,6 +57,13 @@ def run(
     )[0]
 
 
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def run_measured(
     path, inputs, *, threads=None, batch_size=64, divide_by=None, timeout=900.0, arena=False
 ) -> tuple[dict[str, np.ndarray], int | None]:
@@ -70,7 +77,7 @@ def run_measured(
             np.save(file, inputs[name])
         request = {
             "model": os.path.abspath(path), "inputs": files, "outputs": folder, "batch": batch_size,
-            "threads": threads or os.cpu_count() or 1, "divide_by": divide_by, "arena": arena,
+            "threads": threads or _cores(), "divide_by": divide_by, "arena": arena,
         }  # fmt: skip
         answer = call(_EXECUTE, request, path, timeout)
         outputs = {
