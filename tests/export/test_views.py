@@ -60,8 +60,8 @@ def test_the_kernels_are_there_once(tmp_path, model, quantize, compact):
     once = made["one"].weight_types[kind]
     for views in ("flip", "flip_and_move"):
         assert once <= made[views].weight_types[kind] <= once + 16  # a constant of the average
-    assert made["flip"].bytes < 1.4 * made["one"].bytes
-    assert made["flip"].operators["CONV_2D"] == 4
+    assert made["flip"].bytes < made["one"].bytes + 2500  # a few operators more
+    assert made["flip"].operators["CONV_2D"] == made["one"].operators["CONV_2D"] == 2
 
 
 def test_integers_in_and_out(tmp_path, model):
@@ -74,7 +74,7 @@ def test_integers_in_and_out(tmp_path, model):
 
 
 def test_by_layer(tmp_path, model):
-    """Layers are still called by their names, each twice."""
+    """Layers are still called by their names."""
     made = tfeffi.export(
         model, tmp_path / "model.tflite", views="flip", calibration=IMAGES,
         recipe={".*first": "float32", ".*": "static_int8"}, **UNTRAINED,

@@ -3,18 +3,18 @@
 import keras
 
 from tfeffi.errors import BadInput, near
-from tfeffi.train.evaluation import averaged
+from tfeffi.train.evaluation import average, seen
 from tfeffi.train.settings import VIEWS
 
 _SMALLEST = 2  # pixels, for an edge to be reflected
 
 
 def of_views(model: keras.Model, views: str) -> keras.Model:
-    """The model that averages its outputs over views of its image; the kernels are there once.
+    """The model that sees all views of its image as one batch, and averages what it says.
 
     Args:
         model: of one image (height, width, channels), with one output.
-        views: of `train.evaluation.averaged`.
+        views: of `train.evaluation.seen`.
 
     Raises:
         BadInput: no such views, or a model that does not look at one image.
@@ -34,18 +34,14 @@ def of_views(model: keras.Model, views: str) -> keras.Model:
     if views != "flip" and min(size or _SMALLEST for size in source.shape[1:3]) < _SMALLEST:
         raise BadInput(f'export: views="{views}" moves images, {source.shape[1:]} is too small')
     image = keras.Input(source.shape[1:], dtype=source.dtype, name=source.name)
-    outputs = averaged(
-        lambda seen: keras.tree.flatten(model(_packed(model, seen)))[0], image, views
-    )
-    return keras.Model(image, outputs, name=model.name)
+    looks = seen(image, views)
+    stacked = keras.tree.pack_sequence_as(model.input, [keras.ops.concatenate(looks, axis=0)])
+    outputs = keras.tree.flatten(model(stacked))[0]
+    outputs = keras.ops.reshape(outputs, (len(looks), -1, *outputs.shape[1:]))
+    return keras.Model(image, average(outputs), name=model.name)
 
 
 def check_views(views: str) -> None:
     """Raises BadInput unless there are such views."""
     if views not in VIEWS:
         raise BadInput(f'export: views="{views}" is not known; {near(str(views), VIEWS)}')
-
-
-def _packed(model: keras.Model, image):
-    """The image as the model takes it: as it is, or in a list or dictionary of one."""
-    return keras.tree.pack_sequence_as(model.input, [image])

@@ -10,27 +10,51 @@ from tfeffi.data import Images, pipeline
 from tfeffi.train import losses
 
 
-def averaged(call: Callable, images: Any, views: str = "one") -> Any:
+def seen(images: Any, views: str = "one") -> list[Any]:
+    """Several views of the same images.
+
+    Args:
+        images: (n, h, w, c); a tensor, or the input of a functional model that is being built.
+        views: "one"; "flip": as they are and mirrored; "flip_and_move": these two, and both of them
+            moved by a pixel up and left, and down and right, the edge reflected (Jordan 2024, arXiv
+            2404.00498, section 3.5).
+    """
+    if views == "one":
+        return [images]
+    if views == "flip":
+        return [images, images[:, :, ::-1]]
+    padded = keras.ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "reflect")
+    return [
+        one for i in (images, padded[:, :-2, :-2], padded[:, 2:, 2:]) for one in (i, i[:, :, ::-1])
+    ]
+
+
+def average(outputs: Any) -> Any:
+    """The mean of what was said to the views of `seen`; those that were moved have half the weight.
+
+    Args:
+        outputs: (views, n, classes).
+    """
+    if outputs.shape[0] <= 2:
+        return keras.ops.mean(outputs, axis=0)
+    unmoved, moved = (
+        keras.ops.mean(outputs[:2, ...], axis=0),
+        keras.ops.mean(outputs[2:, ...], axis=0),
+    )
+    return (unmoved + moved) / 2
+
+
+def averaged(call: Callable, images: tf.Tensor, views: str = "one") -> tf.Tensor:
     """The outputs averaged over several views of the same images.
 
     Args:
         call: images (n, h, w, c) to outputs.
-        images: as they are; a tensor, or the input of a functional model that is being built.
-        views: "one"; "flip": as they are and mirrored; "flip_and_move": these two with half the
-            weight, and with the other half both of them moved by a pixel up and left, and down and
-            right, the edge reflected (Jordan 2024, arXiv 2404.00498, section 3.5).
+        images: as they are.
+        views: see `seen`.
     """
     if views == "one":
         return call(images)
-
-    def both(images):
-        return (call(images) + call(images[:, :, ::-1])) / 2
-
-    if views == "flip":
-        return both(images)
-    padded = keras.ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "reflect")
-    moved = both(padded[:, :-2, :-2]) + both(padded[:, 2:, 2:])
-    return both(images) / 2 + moved / 4
+    return average(tf.stack([call(one) for one in seen(images, views)]))
 
 
 class Evaluator:
