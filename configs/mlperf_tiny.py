@@ -2,6 +2,7 @@
 
     tfeffi-fetch-data --dataset=cifar10
     tfeffi-experiment --config=configs/mlperf_tiny.py --output=results/mlperf_tiny.json
+    tfeffi-experiment --config=configs/mlperf_tiny.py:ResNet-8,large    # only these networks
 
 What: CIFAR-10. The reference's architecture, two networks that are to beat it (half the bytes and half
 the time at its accuracy; 91 % within 256 kB), narrow MobileNetV2 and VGG, and the reference pruned by
@@ -41,11 +42,11 @@ def eight_bits(**more):
     return {"quantize": "int8", "integer_io": True, "compact": True, **more}
 
 
-def get_config():
-    """The experiment."""
+def get_config(only=""):
+    """The experiment; `only`: names of networks with commas between them, default all."""
     reference = {"model": {"name": "resnet8_mlperf_tiny"}, "seeds": (0, 1, 2)}
     half = {"method": "prune", "importance": "l2", "budget": {"macs": 0.5}}
-    return ConfigDict(
+    config = ConfigDict(
         {
             "name": "mlperf_tiny",
             "experiment": "scoreboard",
@@ -118,3 +119,7 @@ def get_config():
             "clock": {"threads": 1, "rounds": 9, "min_runs": 5000, "min_seconds": 5.0},
         }
     )  # fmt: skip
+    for name in list(config.networks) if only else ():
+        if name not in only.split(","):
+            del config.networks[name]
+    return config

@@ -142,3 +142,5 @@ def test_the_committed_config_can_be_made():
     spec.loader.exec_module(module)
     plans = scoreboard.plan(module.get_config().to_dict())
     assert all(Settings.from_mapping(one["train"]) for one in plans.values())
+    part = scoreboard.plan(module.get_config("ResNet-8,large").to_dict())
+    assert part == {name: plans[name] for name in ("ResNet-8", "large")}
