@@ -97,7 +97,7 @@ def count_correct(loss: str, outputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor
     """
     if loss != "cross_entropy":
         return tf.constant(0, tf.int64)
-    if labels.shape.rank == 2:
+    if len(labels.shape) == 2:
         labels = tf.argmax(labels, -1)
     hits = tf.argmax(outputs, -1, output_type=labels.dtype) == labels
     return tf.reduce_sum(tf.cast(hits, tf.int64))

@@ -45,7 +45,7 @@ def per_example(loss: str, outputs, images, labels, label_smoothing=0.0, probabi
         return tf.reduce_mean(tf.square(outputs - images), axis=[1, 2, 3])
     if probabilities:
         outputs = tf.math.log(tf.clip_by_value(outputs, 1e-7, 1.0))
-    if labels.shape.rank == 2:
+    if len(labels.shape) == 2:
         return tf.nn.softmax_cross_entropy_with_logits(labels, outputs)
     if not label_smoothing:
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
