@@ -38,7 +38,7 @@ def config(folder):
             "student": {
                 "model": {"name": "resnet_short", "widths": (8, 8), "repeats": (0, 0)},
                 "seeds": (0,), "train": {"augment": {"crop": 1}},
-                "teacher": {"network": "reference", "export": "int8", "seed": 1, "temperature": 2.0},
+                "teacher": {"network": "reference", "export": "int8", "seeds": (0, 1)},
             },
         },
         "clock": {"rounds": 2, "min_runs": 4, "min_seconds": 0.0, "warmup_runs": 1},
@@ -46,7 +46,7 @@ def config(folder):
 
 
 def taught_by(**other):
-    teacher = {"network": "reference", "export": "int8", "seed": 0, **other}
+    teacher = {"network": "reference", "export": "int8", "seeds": (0,), **other}
     return {"model": {"name": "resnet_short"}, "seeds": (0,), "teacher": teacher}
 
 
@@ -83,14 +83,14 @@ def test_the_kept_file_is_that_of_the_median_seed(made):
 
 
 def test_the_teacher_answers_once(made):
-    """Its seed's file, for all views of the augmentation that the student sees."""
+    """Its seeds' files, for all views of the augmentation that the student sees."""
     (answers,) = (made[0] / "work" / "answers").iterdir()
     targets = np.load(answers)
     assert targets.shape == (256, 9, 10) and np.allclose(targets.sum(2), 1, atol=1e-2)
     images = data.load("fashion_mini", "train[:256]")
-    again = compress.taught(
-        images, made[0] / "work" / "files" / "reference_int8_1.tflite", {"crop": 1}, temperature=2.0
-    )
+    folder = made[0] / "work" / "files"
+    teachers = [folder / f"reference_int8_{seed}.tflite" for seed in (0, 1)]
+    again = compress.taught(images, teachers, {"crop": 1})
     np.testing.assert_array_equal(again.targets, targets)
 
 
@@ -119,13 +119,15 @@ def test_nothing_is_done_twice(made):
         ({"base": "reference", "seeds": (0,), "methods": [{"name": "muon"}]}, "muon"),
         (taught_by(network="referee"), 'no network "referee" before this one'),
         (taught_by(network="wrong"), 'no network "wrong" before this one'),
-        (taught_by(seed=7), "exports .'int8', 'float32'. and the seeds .0, 1, 2."),
+        (taught_by(seeds=(7,)), r"seeds=\(7,\); give some of \[0, 1, 2\]"),
+        (taught_by(seeds=()), r"seeds=\(\); give some"),
+        (taught_by(export="int4"), 'no export "int4"; did you mean "int8"'),
         (taught_by(network=["a"]), "no network"),
         (taught_by(alpha=2.0), r"alpha=2\.0 from 0 to 1"),
         (taught_by() | {"train": {"label_smoothing": 0.1}}, "needs label_smoothing=0 and"),
         (taught_by() | {"teacher": None}, "must be a mapping"),
         (taught_by() | {"exports": {"int8": {"views": "flop"}}}, 'views="flop" is not known'),
-        (taught_by(temprature=2.0), "the keys network, export, seed, temperature, alpha"),
+        (taught_by(temprature=2.0), "the keys network, export, seeds, temperature, alpha"),
     ],
 )
 def test_what_cannot_be_made_is_said_first(tmp_path, network, message):

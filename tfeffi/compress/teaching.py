@@ -7,7 +7,7 @@ Student and teacher see the very same crops: the consistent teaching that pays o
 import numbers
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -21,26 +21,28 @@ from tfeffi.export import flatbuffer, litert, steps
 from tfeffi.train import losses
 from tfeffi.train.settings import make_augment
 
+Teacher = keras.Model | str | os.PathLike
 _NONE = Augment()
 _PASSING = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "ADD", "MUL", "DIV")  # averages of views, too
 _SHARES = ("SOFTMAX", "LOGISTIC")
 
 
 def taught(
-    images: Images, teacher: keras.Model | str | os.PathLike,
+    images: Images, teacher: Teacher | Sequence[Teacher],
     augment: Augment | Mapping = _NONE, *, temperature: float = 1.0, alpha: float = 1.0,
 ) -> Images:  # fmt: skip
     """The images with a teacher's class probabilities as what is to be learnt, view by view.
 
     Train on them with the same `augment`; the loss is the cross entropy with
     α·softmax(teacher / T) + (1 − α)·onehot, and the accuracy of the training's history is how often
-    student and targets agree. Where a method resizes images, the targets stay those of the full image
-    moved by as many pixels.
+    student and targets agree. Where the augmentation mirrors images, a view and its mirror image have
+    the same target, the mean of both answers. Where a method resizes images, the targets stay those
+    of the full image moved by as many pixels.
 
     Args:
         images: to train on.
         teacher: a classifier of them, logits or probabilities: a Keras model, or the path of a
-            .keras or .tflite file.
+            .keras or .tflite file; or several, whose probabilities are averaged.
         augment: of the training to come; of its views there are (2·pixels + 1)², twice that with flip.
         temperature: T, above 1 the unlikely classes count more.
         alpha: the teacher's share, from 0 to 1.
@@ -61,16 +63,28 @@ def taught(
     """
     check_numbers(temperature, alpha)
     augment = augment if isinstance(augment, Augment) else make_augment(augment or {})
-    answer, right = _answering(teacher, images), np.eye(images.num_classes)[images.labels]
+    several = isinstance(teacher, Sequence) and not isinstance(teacher, str)
+    answers = [_answering(one, images) for one in (teacher if several else [teacher])]
+    if not answers:
+        raise BadInput("taught: no teacher; give one at least")
+    right = np.eye(images.num_classes)[images.labels]
     targets = _empty((len(images), augment.views, images.num_classes))
     for number, seen in enumerate(every_view(images.images, augment)):
-        scores = np.asarray(answer(seen), np.float32)
-        if not np.isfinite(scores).all():
-            raise BadInput("taught: the teacher's answers are not finite; train it again")
-        soft = np.exp((scores - scores.max(1, keepdims=True)) / temperature)
-        soft /= soft.sum(1, keepdims=True)
+        soft = np.mean([_softened(answer(seen), temperature) for answer in answers], axis=0)
         targets[:, number] = alpha * soft + (1 - alpha) * right
+    if augment.flip:  # a view is followed by its mirror image
+        pairs = targets.reshape(len(targets), -1, 2, targets.shape[2])
+        pairs[:] = pairs.mean(2, keepdims=True, dtype=np.float32)
     return images.with_targets(targets, augment.kind)
+
+
+def _softened(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """softmax(scores / T) of finite scores (n, classes)."""
+    scores = np.asarray(scores, np.float32)
+    if not np.isfinite(scores).all():
+        raise BadInput("taught: the teacher's answers are not finite; train it again")
+    soft = np.exp((scores - scores.max(1, keepdims=True)) / temperature)
+    return soft / soft.sum(1, keepdims=True)
 
 
 def check_numbers(temperature: float = 1.0, alpha: float = 1.0) -> None:

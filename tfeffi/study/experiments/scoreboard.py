@@ -4,9 +4,9 @@
         seeds      of its trainings
         model      {"name", ...}; or base: another network, whose models of the same seeds it starts from
         compress   {"method", ...}, of what base gave
-        teacher    {"network", "export", "seed"}: whose file says what is to be learnt, for every seed;
-                   and temperature and alpha, see compress.taught. Its training counts as the
-                   student's, as that of a base does; the time it takes to answer does not
+        teacher    {"network", "export", "seeds"}: whose files say together what is to be learnt, by
+                   every seed; and temperature and alpha, see compress.taught. Their trainings count
+                   as the student's, as that of a base does; the time they take to answer does not
         train      what differs from config.train
         methods    of the training, in place of config.methods
         exports    {NAME: arguments of tfeffi.export}, a row each; default config.exports
@@ -21,7 +21,7 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from tfeffi.train import experiment
 from tfeffi.train.settings import make_augment
 
 KEYS = ("seeds", "model", "base", "compress", "teacher", "train", "methods", "exports", "keep")
-OF_TEACHER, SOFTENING = ("network", "export", "seed"), ("temperature", "alpha")
+OF_TEACHER, SOFTENING = ("network", "export", "seeds"), ("temperature", "alpha")
 CALIBRATION_IMAGES = 500
 DATA_IMAGES = 2000  # for activation-based methods
 OF_FILE = (
@@ -130,10 +130,12 @@ def _check_teacher(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]
     network = plans.get(str(teacher["network"]))
     if network is None or network is spec:
         raise BadInput(f'{where}: no network "{teacher["network"]}" before this one')
-    if teacher["export"] not in network["exports"] or teacher["seed"] not in network["seeds"]:
+    seeds = teacher["seeds"]
+    if not isinstance(seeds, Sequence) or not seeds or not set(seeds) <= set(network["seeds"]):
+        raise BadInput(f"{where}: seeds={seeds!r}; give some of {list(network['seeds'])}")
+    if teacher["export"] not in network["exports"]:
         raise BadInput(
-            f'{where}: network "{teacher["network"]}" has the exports {list(network["exports"])} and '
-            f"the seeds {list(network['seeds'])}"
+            f'{where}: no export "{teacher["export"]}"; {near(teacher["export"], network["exports"])}'
         )
     teaching.check_numbers(**{key: teacher[key] for key in SOFTENING if key in teacher})
     settings = train.Settings.from_mapping(spec["train"])
@@ -192,38 +194,39 @@ def _scored(cells: Cells, plans, name, label, arguments, seed) -> dict[str, Any]
 def _trained(cells: Cells, plans, name, seed) -> dict[str, Any]:
     recipe, base = _recipe(plans, name), plans[name].get("base")
     before = _trained(cells, plans, base, seed) if base else None
-    teacher = _teacher(cells, plans, name)
+    teachers = _teachers(cells, plans, name)
     run = functools.partial(
-        _train, cells, before and before["folder"], _folder(name, seed), teacher
+        _train, cells, before and before["folder"], _folder(name, seed), teachers
     )
     found = cells.once(f"{name} seed {seed}", run, recipe=recipe, seed=seed)
     earlier = [before] if before else []
-    if teacher:
-        network, _, number = (plans[name]["teacher"][key] for key in OF_TEACHER)
-        earlier.append(_trained(cells, plans, network, number))
+    if teachers:
+        network, _, seeds = (plans[name]["teacher"][key] for key in OF_TEACHER)
+        earlier += [_trained(cells, plans, network, number) for number in seeds]
     for key in ("train_seconds", "train_macs"):
         found[key] += sum(one[key] for one in earlier)
     return found
 
 
-def _teacher(cells: Cells, plans, name) -> pathlib.Path | None:
-    """The file of the network's teacher."""
+def _teachers(cells: Cells, plans, name) -> list[pathlib.Path]:
+    """The files of the network's teachers."""
     if "teacher" not in plans[name]:
-        return None
-    network, export, seed = (plans[name]["teacher"][key] for key in OF_TEACHER)
+        return []
+    network, export, seeds = (plans[name]["teacher"][key] for key in OF_TEACHER)
     arguments = plans[network]["exports"][export]
-    return cells.workdir / _scored(cells, plans, network, export, arguments, seed)["kept"]
+    scored = [_scored(cells, plans, network, export, arguments, seed) for seed in seeds]
+    return [cells.workdir / one["kept"] for one in scored]
 
 
 def _folder(name: str, seed: int) -> str:
     return f"trained/{name}_{seed}".replace(" ", "_").replace(",", "")
 
 
-def _train(cells: Cells, base: str | None, folder: str, teacher, recipe, seed) -> dict[str, Any]:
+def _train(cells: Cells, base: str | None, folder: str, teachers, recipe, seed) -> dict[str, Any]:
     import keras
 
     splits = experiment.load_splits(recipe["data"])
-    images = _taught(cells, splits.train, teacher, recipe) if teacher else splits.train
+    images = _taught(cells, splits.train, teachers, recipe) if teachers else splits.train
     keras.utils.set_random_seed(seed)
     settings = train.Settings.from_mapping({**recipe["train"], "seed": seed})
     held = ()
@@ -239,7 +242,7 @@ def _train(cells: Cells, base: str | None, folder: str, teacher, recipe, seed) -
         workdir=cells.workdir / folder, verbose=False,
     )  # fmt: skip
     counted = analysis.cost(made.model)
-    agreed = "agreement" if teacher else "accuracy"  # with the teacher's answers, or the labels
+    agreed = "agreement" if teachers else "accuracy"  # with the teacher's answers, or the labels
     return {
         "folder": folder, "keras_accuracy": train.evaluate(made.model, splits.test)["accuracy"],
         f"train_{agreed}": made.history[-1]["accuracy"], "train_seconds": made.train_seconds,
@@ -247,14 +250,15 @@ def _train(cells: Cells, base: str | None, folder: str, teacher, recipe, seed) -
     }  # fmt: skip
 
 
-def _taught(cells: Cells, images, teacher: pathlib.Path, recipe):
-    """The images with the teacher's answers, which are asked for once and kept."""
+def _taught(cells: Cells, images, teachers: Sequence[pathlib.Path], recipe):
+    """The images with the teachers' answers, which are asked for once and kept."""
     augment = recipe["train"].get("augment", {})
     more = {k: v for k, v in recipe["teacher"].items() if k in SOFTENING}
-    mark = json.dumps([files.sha256(teacher), recipe["data"], augment, more], sort_keys=True)
+    marks = [files.sha256(teacher) for teacher in teachers]
+    mark = json.dumps([marks, recipe["data"], augment, more], sort_keys=True)
     path = cells.workdir / "answers" / f"{hashlib.sha256(mark.encode()).hexdigest()[:12]}.npy"
     if not path.exists():
-        targets = teaching.taught(images, teacher, augment, **more).targets
+        targets = teaching.taught(images, teachers, augment, **more).targets
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, targets)
