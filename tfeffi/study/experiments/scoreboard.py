@@ -196,7 +196,7 @@ def _trained(cells: Cells, plans, name, seed) -> dict[str, Any]:
     before = _trained(cells, plans, base, seed) if base else None
     teachers = _teachers(cells, plans, name)
     run = functools.partial(
-        _train, cells, before and before["folder"], _folder(name, seed), teachers
+        _train, cells, before and before["folder"], _folder(name, seed, recipe), teachers
     )
     found = cells.once(f"{name} seed {seed}", run, recipe=recipe, seed=seed)
     earlier = [before] if before else []
@@ -218,8 +218,10 @@ def _teachers(cells: Cells, plans, name) -> list[pathlib.Path]:
     return [cells.workdir / one["kept"] for one in scored]
 
 
-def _folder(name: str, seed: int) -> str:
-    return f"trained/{name}_{seed}".replace(" ", "_").replace(",", "")
+def _folder(name: str, seed: int, recipe: Mapping[str, Any]) -> str:
+    """Where a training is kept; another recipe of the same name has another."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
+    return f"trained/{name}_{seed}-{digest}".replace(" ", "_").replace(",", "")
 
 
 def _train(cells: Cells, base: str | None, folder: str, teachers, recipe, seed) -> dict[str, Any]:
