@@ -23,7 +23,9 @@ from tfeffi.train.settings import make_augment
 
 Teacher = keras.Model | str | os.PathLike
 _NONE = Augment()
-_PASSING = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "ADD", "MUL", "DIV")  # averages of views, too
+_PASSING = (  # averages of views, too
+    "QUANTIZE", "DEQUANTIZE", "RESHAPE", "ADD", "MUL", "DIV", "MEAN", "SUM", "STRIDED_SLICE",
+)  # fmt: skip
 _SHARES = ("SOFTMAX", "LOGISTIC")
 
 
