@@ -99,7 +99,7 @@ def get_config(only=""):
                     "small": {
                         "model": {
                             "name": "resnet_short", "widths": (8, 24, 32), "repeats": (0, 1, 1),
-                            "kernel_size": 2, "shortcuts": (False, False, True), "head": 80,
+                            "kernel_size": 2, "shortcuts": (False, False, True), "head": 72,
                         },
                         "seeds": (0, 1, 2),
                         "train": {
