@@ -136,9 +136,9 @@ def test_several_teachers_are_averaged(teacher):
 
 def test_bad_numbers(teacher):
     for arguments, message in (
-        ({"temperature": 0}, "temperature=0 must be above 0"),
+        ({"temperature": 0}, "taught: temperature=0; give a number above 0"),
         ({"temperature": "2"}, "temperature='2'; give a number"),
-        ({"alpha": 2.0}, r"alpha=2\.0 from 0 to 1"),
+        ({"alpha": 2.0}, r"taught: alpha=2\.0; give the teacher's share"),
     ):
         with pytest.raises(BadInput, match=message):
             compress.taught(IMAGES, teacher, **arguments)

@@ -123,7 +123,7 @@ def test_nothing_is_done_twice(made):
         (taught_by(seeds=()), r"seeds=\(\); give some"),
         (taught_by(export="int4"), 'no export "int4"; did you mean "int8"'),
         (taught_by(network=["a"]), "no network"),
-        (taught_by(alpha=2.0), r"alpha=2\.0 from 0 to 1"),
+        (taught_by(alpha=2.0), r"teacher: alpha=2\.0; give the teacher's share"),
         (taught_by() | {"train": {"label_smoothing": 0.1}}, "needs label_smoothing=0 and"),
         (taught_by() | {"teacher": None}, "must be a mapping"),
         (taught_by() | {"exports": {"int8": {"views": "flop"}}}, 'views="flop" is not known'),
@@ -145,4 +145,6 @@ def test_the_committed_config_can_be_made():
     plans = scoreboard.plan(module.get_config().to_dict())
     assert all(Settings.from_mapping(one["train"]) for one in plans.values())
     part = scoreboard.plan(module.get_config("ResNet-8,large").to_dict())
+    with pytest.raises(BadInput, match='no network "smal"; did you mean "small"'):
+        module.get_config("ResNet-8,smal")
     assert part == {name: plans[name] for name in ("ResNet-8", "large")}

@@ -160,21 +160,20 @@ def check_numbers(
     learning_rate: float = 0.01,
     temperature: float = 1.0,
     alpha: float = 1.0,
+    who: str = "distill",
 ) -> None:
-    """Raises BadInput for a number that `distill` does not take."""
+    """Raises BadInput, beginning with `who`, for a number that `distill` or `taught` does not take."""
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise BadInput(f"distill: {name}={value!r}; give a whole number from 1 on")
+            raise BadInput(f"{who}: {name}={value!r}; give a whole number from 1 on")
     numbers = {"learning_rate": learning_rate, "temperature": temperature, "alpha": alpha}
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadInput(f"distill: {name}={value!r}; give a number")
+            raise BadInput(f"{who}: {name}={value!r}; give a number")
         if name != "alpha" and not (np.isfinite(value) and value > 0):
-            raise BadInput(f"distill: {name}={value!r}; give a number above 0")
+            raise BadInput(f"{who}: {name}={value!r}; give a number above 0")
     if not 0 <= alpha <= 1:
-        raise BadInput(
-            f"distill: alpha={alpha!r}; give the teacher's share of the loss, from 0 to 1"
-        )
+        raise BadInput(f"{who}: alpha={alpha!r}; give the teacher's share of the loss, from 0 to 1")
 
 
 def _check(model, teacher) -> None:

@@ -4,7 +4,6 @@ Student and teacher see the very same crops: the consistent teaching that pays o
 8-bit file answers several times faster than the network it came from.
 """
 
-import numbers
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 
 from tfeffi import models
+from tfeffi.compress.distillation import check_numbers
 from tfeffi.data import Augment, Images
 from tfeffi.data.batches import every_view
 from tfeffi.data.loading import free_memory
@@ -63,7 +63,7 @@ def taught(
     Source: Beyer et al. 2021, "Knowledge distillation: A good teacher is patient and consistent",
     arXiv 2106.05237; Hinton et al. 2015, arXiv 1503.02531.
     """
-    check_numbers(temperature, alpha)
+    check_numbers(temperature=temperature, alpha=alpha, who="taught")
     augment = augment if isinstance(augment, Augment) else make_augment(augment or {})
     several = isinstance(teacher, Sequence) and not isinstance(teacher, str)
     answers = [_answering(one, images) for one in (teacher if several else [teacher])]
@@ -87,17 +87,6 @@ def _softened(scores: np.ndarray, temperature: float) -> np.ndarray:
         raise BadInput("taught: the teacher's answers are not finite; train it again")
     soft = np.exp((scores - scores.max(1, keepdims=True)) / temperature)
     return soft / soft.sum(1, keepdims=True)
-
-
-def check_numbers(temperature: float = 1.0, alpha: float = 1.0) -> None:
-    """Raises BadInput for a number that `taught` does not take."""
-    for name, value in (("temperature", temperature), ("alpha", alpha)):
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise BadInput(f"taught: {name}={value!r}; give a number")
-    if not 0 < temperature < np.inf or not 0 <= alpha <= 1:
-        raise BadInput(
-            f"taught: temperature={temperature} must be above 0, alpha={alpha} from 0 to 1"
-        )
 
 
 def _empty(shape: tuple[int, int, int]) -> np.ndarray:

@@ -79,7 +79,7 @@ def export(
             stored once. `--profile` cannot tell the layers of such a file.
         views: "flip": the file looks at each image as it is and mirrored, and averages what it sees;
             "flip_and_move": six views, moved by a pixel too (`train.evaluation.seen`). Accuracy for
-            latency, at hardly any bytes: the views are one batch within the file.
+            latency, for a few operators more: the views are one batch within the file.
         batch_size: a static batch, or None for a dynamic one.
         input_shape: (h, w, c), where the model leaves its size open.
         check_with: images for the comparison with Keras, in the same forms (any split); default the

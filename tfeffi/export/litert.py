@@ -57,7 +57,7 @@ def run(
     )[0]
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -77,7 +77,7 @@ def run_measured(
             np.save(file, inputs[name])
         request = {
             "model": os.path.abspath(path), "inputs": files, "outputs": folder, "batch": batch_size,
-            "threads": threads or _cores(), "divide_by": divide_by, "arena": arena,
+            "threads": threads or cores(), "divide_by": divide_by, "arena": arena,
         }  # fmt: skip
         answer = call(_EXECUTE, request, path, timeout)
         outputs = {

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from typing import Any
 
+from tfeffi.export import litert
+
 CPU_FEATURES = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
     "asimd", "asimddp", "i8mm", "bf16", "sve",
@@ -119,10 +121,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _cores() -> int:
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        cores = os.cpu_count() or 1
+    cores = litert.cores()
     limit = _words("/sys/fs/cgroup/cpu.max")
     if len(limit) == 2 and limit[0] != "max":
         cores = min(cores, max(1, math.ceil(int(limit[0]) / int(limit[1]))))

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from tfeffi import analysis, bench, files, methods, models, train
-from tfeffi.compress import by_name, teaching
+from tfeffi.compress import by_name, distillation, teaching
 from tfeffi.compress.budget import Budget
 from tfeffi.errors import BadInput, near
 from tfeffi.export import export, recipes
@@ -137,7 +137,8 @@ def _check_teacher(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]
         raise BadInput(
             f'{where}: no export "{teacher["export"]}"; {near(teacher["export"], network["exports"])}'
         )
-    teaching.check_numbers(**{key: teacher[key] for key in SOFTENING if key in teacher})
+    softening = {key: teacher[key] for key in SOFTENING if key in teacher}
+    distillation.check_numbers(**softening, who=where)
     settings = train.Settings.from_mapping(spec["train"])
     if settings.label_smoothing or settings.loss != "cross_entropy":
         raise BadInput(
