@@ -53,22 +53,6 @@ def trainable(model):
             5_603_648 + 64 * 32 * 80 + 48 * 10,
             40_666 + 32 * 80 + 4 * 80 + 48 * 10,
         ),
-        # Columns first: 32·16 positions of 2×3 kernels, 16·16 of 3×2 ones; narrow middles.
-        (
-            "resnet_short",
-            {
-                **RGB,
-                "widths": (16, 32, 32),
-                "middles": (16, 32, 16),
-                "kernel_size": 2,
-                "columns_first": True,
-            },
-            512 * 6 * 3 * 16
-            + 256 * (6 * 16 * 32 + 18 * 32 * 32)
-            + 64 * (9 * 32 * 32 + 18 * 32 * 16)
-            + 320,
-            6 * 3 * 16 + 6 * 16 * 32 + 27 * 32 * 32 + 18 * 32 * 16 + 4 * (16 + 5 * 32 + 16) + 330,
-        ),
         # keras.applications.MobileNetV2, counted in tests/analysis.
         ("mobilenet_v2", {**IMAGENET, "reductions": 5}, 300_774_272, 3_538_984),
     ],

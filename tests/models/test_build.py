@@ -43,13 +43,6 @@ def test_names_are_those_of_the_files():
         ("resnet_short", {**SMALL, "shortcuts": 2}, "True, False, or one of them a stage"),
         ("resnet_short", {**SMALL, "shortcuts": (True, False)}, "one of them a stage"),
         ("resnet_short", {**SMALL, "head": -1}, "head=-1"),
-        ("resnet_short", {**SMALL, "middles": (8, 8)}, "give 3 whole numbers"),
-        ("resnet_short", {**SMALL, "columns_first": True, "stride": 2}, "leave stride=2 at 1"),
-        (
-            "resnet_short",
-            {**SMALL, "columns_first": True, "widths": (8,), "repeats": (1,)},
-            "two widths at least",
-        ),
         ("mnist_autoencoder", {"widths": (3, 4)}, r"widths=\(3, 4\); give 3"),
         ("mnist_autoencoder", {"widths": "abc"}, "widths='abc'; give 3"),
         ("mnist_autoencoder", {"widths": (3, 0, 4)}, "widths=0"),

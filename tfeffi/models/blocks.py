@@ -79,25 +79,16 @@ def depthwise(
     return layers.ReLU(max_value, name=f"{name}_depthwise_relu")(x)
 
 
-def residual(
-    x: Any,
-    filters: int,
-    *,
-    name: str,
-    stride: int = 1,
-    middle: int | None = None,
-    shortcut: bool = True,
-) -> Any:
+def residual(x: Any, filters: int, *, name: str, stride: int = 1, shortcut: bool = True) -> Any:
     """Two 3×3 convolutions and a shortcut, a 1×1 convolution where the shape changes (option B).
 
     Args:
         filters: output channels.
-        middle: channels between the two convolutions; None: as many as the output.
         shortcut: False leaves it out: the plain block that the paper compares with.
 
     Source: He et al. 2015, arXiv 1512.03385, figure 2 and section 3.3.
     """
-    y = convolution(x, middle or filters, 3, stride=stride, name=name, number=1)
+    y = convolution(x, filters, 3, stride=stride, name=name, number=1)
     y = convolution(y, filters, 3, name=name, number=2, relu=False)
     return _joined(_shortcut(x, filters, stride, name) if shortcut else None, y, name)
 

@@ -16,8 +16,8 @@ from tfeffi.models import arguments, blocks
 
 
 def build(
-    *, input_shape, num_classes, widths=(16, 24, 32), repeats=(0, 1, 1), middles=None, kernel_size=3,
-    stride=1, columns_first=False, shortcuts=True, head=0, width_multiplier=1.0,
+    *, input_shape, num_classes, widths=(16, 24, 32), repeats=(0, 1, 1), kernel_size=3, stride=1,
+    shortcuts=True, head=0, width_multiplier=1.0,
 ) -> keras.Model:  # fmt: skip
     """Builds the network.
 
@@ -26,11 +26,7 @@ def build(
         num_classes: number of logits.
         widths: filters of each stage; every stage but the first halves height and width.
         repeats: residual blocks of each stage, after its first convolution; 0 for none.
-        middles: filters between the two convolutions of a block, of each stage; None: as its width.
         kernel_size, stride: of the first convolution.
-        columns_first: the first convolution halves the columns, by kernels that are one column wider,
-            and the second stage the rows, by kernels of 3×2. What is between them has half the
-            positions, so that it may have twice the channels: 8-bit kernels compute 16 at a time.
         shortcuts: whether blocks add their input; or of each stage.
         head: filters of a last 1×1 convolution, 0 for none: more features to classify by, at the
             lowest resolution.
@@ -51,10 +47,6 @@ def build(
     if not all(isinstance(given, Sequence) for given in (widths, repeats)):
         raise BadInput(f"models: widths={widths!r}, repeats={repeats!r}; give a list of each")
     widths = [arguments.scaled(w, scale) for w in arguments.counts("widths", widths, len(widths))]
-    middles = (
-        widths if middles is None
-        else [arguments.scaled(m, scale) for m in arguments.counts("middles", middles, len(widths))]
-    )  # fmt: skip
     kernel_size = arguments.count("kernel_size", kernel_size)
     stride = arguments.count("stride", stride)
     if len(repeats) != len(widths) or not all(isinstance(r, int) and r >= 0 for r in repeats):
@@ -66,30 +58,14 @@ def build(
     if len(shortcuts) != len(widths) or not all(isinstance(s, bool) for s in shortcuts):
         raise BadInput(f"models: shortcuts={shortcuts!r}; give True, False, or one of them a stage")
     head = arguments.scaled(arguments.count("head", head), scale) if head else 0
-    shapes = [{"kernel_size": kernel_size, "stride": stride}]
-    shapes += [{"kernel_size": 3, "stride": 2}] * (len(widths) - 1)
-    if columns_first:
-        shapes[:2] = _columns_first(kernel_size, stride, len(widths))
     image = x = blocks.image_input(shape)
-    stages = zip(widths, middles, repeats, shortcuts, shapes, strict=True)
-    for stage, (width, middle, count, shortcut, shape) in enumerate(stages, start=1):
+    stages = zip(widths, repeats, shortcuts, strict=True)
+    for stage, (width, count, shortcut) in enumerate(stages, start=1):
+        first = {"kernel_size": kernel_size, "stride": stride}
+        shape = first if stage == 1 else {"kernel_size": 3, "stride": 2}
         x = blocks.convolution(x, width, name=f"stage{stage}", **shape)
         for index in range(1, count + 1):
-            name = f"stage{stage}_block{index}"
-            x = blocks.residual(x, width, name=name, middle=middle, shortcut=shortcut)
+            x = blocks.residual(x, width, name=f"stage{stage}_block{index}", shortcut=shortcut)
     if head:
         x = blocks.convolution(x, head, 1, name="head")
     return keras.Model(image, blocks.classifier(x, num_classes), name="resnet_short")
-
-
-def _columns_first(kernel_size: int, stride: int, stages: int) -> list[dict]:
-    """Kernel and stride of the first convolution and of the second stage's."""
-    if stride != 1 or stages < 2:
-        raise BadInput(
-            f"models: columns_first halves the columns first and the rows in the second stage; "
-            f"leave stride={stride} at 1 and give two widths at least"
-        )
-    return [
-        {"kernel_size": (kernel_size, kernel_size + 1), "stride": (1, 2)},
-        {"kernel_size": (3, 2), "stride": (2, 1)},
-    ]
