@@ -51,7 +51,9 @@ _COMPACT = flags.DEFINE_bool(
     "compact", False, "fewer bytes for the same: no names within the graph, equal vectors once"
 )
 _VIEWS = flags.DEFINE_string(
-    "views", "one", "flip or flip_and_move: average over 2 or 6 views of an image, within the file"
+    "views",
+    "one",
+    "flip or flip_and_move: a classifier averages 2 or 6 views, within the file",
 )
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape", None, "HEIGHT,WIDTH,CHANNELS, for a model that leaves its size open"

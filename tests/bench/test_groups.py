@@ -14,8 +14,8 @@ from tests.surgery.drawn import randomize
 from tfeffi.bench import groups
 from tfeffi.bench.one_layer import exported
 from tfeffi.errors import BadInput
-from tfeffi.export import convert, litert
-from tfeffi.export.flatbuffer import ModelError
+from tfeffi.export import convert, export, litert
+from tfeffi.export.flatbuffer import ModelError, inspect
 
 SHAPE = (12, 12, 3)
 
@@ -148,3 +148,20 @@ def packed(model):
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def test_constants_behind_the_flatbuffer_are_constants(tmp_path):
+    """As litert-quantizer writes them, from 256 kB on."""
+    image = keras.Input(SHAPE)
+    wide = layers.Dense(700, activation="relu")(layers.Flatten()(image))
+    model = keras.Model(image, layers.Dense(4)(wide))
+    programs = []
+    for compact in (False, True):
+        path = tmp_path / f"{compact}.tflite"
+        export(model, path, quantize="weights_int8", compact=compact, tolerance=1)
+        programs.append(groups.Program(path.read_bytes()))
+    behind, within = programs
+    assert behind.groups == within.groups and behind.memory > 12 * 12 * 3 * 700
+    largest = max(behind.groups, key=lambda group: group.weight_bytes)
+    alone = inspect(written(behind.alone(largest, 1), tmp_path))
+    assert len(alone.inputs) == 1 and alone.weight_types["int8"] == 12 * 12 * 3 * 700

@@ -99,8 +99,11 @@ def test_bad_views(tmp_path, model):
     with pytest.raises(BadInput, match='views="flop" is not known; did you mean "flip"'):
         tfeffi.export(model, path, views="flop")
     flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    with pytest.raises(BadInput, match=r"needs a model of one image.*\(None, 4\)"):
+    with pytest.raises(BadInput, match=r"needs a classifier.*\(None, 4\)"):
         tfeffi.export(flat, path, views="flip")
+    same = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3, padding="same")])
+    with pytest.raises(BadInput, match=r"needs a classifier.*gives \[\(None, 8, 8, 3\)\]"):
+        tfeffi.export(same, path, views="flip")
     low = keras.Sequential([keras.Input((1, 4, 3)), keras.layers.Flatten()])
     with pytest.raises(BadInput, match=r"moves images, \(1, 4, 3\) is too small"):
         tfeffi.export(low, path, views="flip_and_move")

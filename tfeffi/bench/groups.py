@@ -20,7 +20,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfeffi.errors import BadInput
-from tfeffi.export.flatbuffer import IDENTIFIER, ModelError
+from tfeffi.export.flatbuffer import IDENTIFIER, ModelError, editable
 
 LEAST_MEMORY = 1 << 16  # bytes; below, it is all in the first cache
 MOST_COPIES = 64
@@ -70,7 +70,7 @@ class Program:
 
     def __init__(self, content: bytes):
         try:
-            self._model = schema.ModelT.InitFromPackedBuf(content, 0)
+            self._model = editable(content)
             self._graph = self._model.subgraphs[0]
         except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
             raise ModelError("the file is damaged or cut short; export it again") from error

@@ -5,6 +5,7 @@ One round is one process: it opens the model, warms up, then times single infere
 is part of a phone's life too, so `compare` starts a new one each round.
 """
 
+import contextlib
 import os
 import statistics
 import time
@@ -122,12 +123,16 @@ def compare(
         **engine.request(),
     }  # fmt: skip
     rows = []
-    for name in names:
-        with devices.opened(name, engine.folder) as (full_name, measure):
-            answers = interleaved(
+    with contextlib.ExitStack() as stack:  # all there before the first is kept busy for minutes
+        opened = [stack.enter_context(devices.opened(name, engine.folder)) for name in names]
+        answered = [
+            interleaved(
                 lambda path, measure=measure: measure(path, request, timeout), paths, rounds,
                 cooldown_seconds,
-            )  # fmt: skip
+            )
+            for _, measure in opened
+        ]  # fmt: skip
+    for (full_name, _), answers in zip(opened, answered, strict=True):
         for path, content, measured in zip(paths, contents, answers, strict=True):
             row = _summary(measured, warmup_runs)
             if len(paths) > 1:

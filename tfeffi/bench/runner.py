@@ -65,10 +65,13 @@ def static_shape(detail, wanted):
     signature = [int(size) for size in detail["shape_signature"]]
     if wanted is None:
         if -1 in signature[1:]:
-            raise ValueError(f"its input {detail['name']} has the open shape {signature}: give one")
+            raise ValueError(
+                f"its input {detail['name']} has the open shape {signature}: say which, input_shapes or "
+                "--input_shape=1x224x224x3"
+            )
         return [1 if size == -1 else size for size in signature]
     if len(wanted) != len(signature) or any(
-        size not in (-1, given) for size, given in zip(signature, wanted, strict=True)
+        given < 1 or size not in (-1, given) for size, given in zip(signature, wanted, strict=True)
     ):
         raise ValueError(f"its input {detail['name']} has the shape {signature}, not {wanted}")
     return list(wanted)

@@ -28,7 +28,7 @@ from tfeffi.export import ExportError, flatbuffer
 from tfeffi.surgery import graph as graphs
 from tfeffi.surgery.rebuild import custom_objects
 
-FORMAT = 2  # of the cache: raised when its figures mean something else
+FORMAT = 3  # of the cache: raised when its figures mean something else
 QUANTIZE = (None, "int8")  # what layers are exported in
 
 

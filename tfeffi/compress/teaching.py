@@ -23,6 +23,7 @@ from tfeffi.train.settings import make_augment
 
 Teacher = keras.Model | str | os.PathLike
 _NONE = Augment()
+_PATIENCE = 0.2  # seconds an image, before a file is given up
 _PASSING = (  # averages of views, too
     "QUANTIZE", "DEQUANTIZE", "RESHAPE", "ADD", "MUL", "DIV", "MEAN", "SUM", "STRIDED_SLICE",
 )  # fmt: skip
@@ -133,7 +134,9 @@ def _of_file(path: pathlib.Path, images: Images):
     probabilities = _gives_probabilities(path)
 
     def answer(pixels):
-        (scores,) = litert.run(path, pixels, divide_by=255.0).values()
+        (scores,) = litert.run(
+            path, pixels, divide_by=255.0, timeout=_PATIENCE * max(len(pixels), 5000)
+        ).values()
         return _logarithm(scores) if probabilities else scores
 
     return answer

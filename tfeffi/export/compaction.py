@@ -30,18 +30,13 @@ def compact(content: bytes) -> bytes:
     """
     if len(content) >= _MOST_BYTES:
         raise BadInput(f"compact: {len(content)} bytes are more than one flatbuffer can hold")
-    schema = flatbuffer.schema()
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = flatbuffer.editable(content)
     for graph in model.subgraphs:
         ends = (graph.inputs, graph.outputs)  # a vector may be absent
         named = {int(number) for end in ends if end is not None for number in end}
         for number, tensor in enumerate(graph.tensors or ()):
             if number not in named:
                 tensor.name = b""
-    for buffer in model.buffers:
-        if buffer.offset > 1:  # litert-quantizer puts large constants behind the flatbuffer
-            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
     builder = _Sharing(len(content))
     builder.Finish(model.Pack(builder), flatbuffer.IDENTIFIER)
     return bytes(builder.Output())

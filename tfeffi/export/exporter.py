@@ -77,9 +77,9 @@ def export(
             .keras file gives the same bytes in any case.)
         compact: the same in fewer bytes: tensors within the graph have no names, and what is equal is
             stored once. `--profile` cannot tell the layers of such a file.
-        views: "flip": the file looks at each image as it is and mirrored, and averages what it sees;
-            "flip_and_move": six views, moved by a pixel too (`train.evaluation.seen`). Accuracy for
-            latency, for a few operators more: the views are one batch within the file.
+        views: of a classifier; "flip": the file looks at each image as it is and mirrored, and averages
+            what it says; "flip_and_move": six views, moved by a pixel too (`train.evaluation.seen`).
+            Accuracy for latency, for a few operators more: the views are one batch within the file.
         batch_size: a static batch, or None for a dynamic one.
         input_shape: (h, w, c), where the model leaves its size open.
         check_with: images for the comparison with Keras, in the same forms (any split); default the

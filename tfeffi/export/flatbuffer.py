@@ -129,6 +129,19 @@ def parsed(content: bytes):
     return schema().Model.GetRootAs(content, 0)
 
 
+def editable(content: bytes):
+    """The model of the schema as objects that can be changed and packed, all constants in their buffers.
+
+    litert-quantizer puts large ones behind the flatbuffer, where they are found by their offset.
+    """
+    model = schema().ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
 def tensors(graph) -> list[Tensor]:
     """All tensors of a graph, by index."""
     return [_tensor(graph.Tensors(i)) for i in range(graph.TensorsLength())]

@@ -13,11 +13,12 @@ def of_views(model: keras.Model, views: str) -> keras.Model:
     """The model that sees all views of its image as one batch, and averages what it says.
 
     Args:
-        model: of one image (height, width, channels), with one output.
+        model: a classifier of one image (height, width, channels).
         views: of `train.evaluation.seen`.
 
     Raises:
-        BadInput: no such views, or a model that does not look at one image.
+        BadInput: no such views, or a model that does not look at one image or says more than one vector
+            of it: what a mirrored image is turned into would have to be mirrored back.
 
     Source: Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural
     networks", section 4.1.
@@ -25,10 +26,11 @@ def of_views(model: keras.Model, views: str) -> keras.Model:
     check_views(views)
     if views == "one":
         return model
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.inputs[0].shape) != 4:
+    shapes = [[tuple(tensor.shape) for tensor in end] for end in (model.inputs, model.outputs)]
+    if [[len(shape) for shape in end] for end in shapes] != [[4], [2]]:
         raise BadInput(
-            f'export: views="{views}" needs a model of one image and one output; this one reads '
-            f"{[tuple(t.shape) for t in model.inputs]} and gives {len(model.outputs)}"
+            f'export: views="{views}" needs a classifier, from one image to (batch, classes); this '
+            f"model reads {shapes[0]} and gives {shapes[1]}"
         )
     source = model.inputs[0]
     if views != "flip" and min(size or _SMALLEST for size in source.shape[1:3]) < _SMALLEST:

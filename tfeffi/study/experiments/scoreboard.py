@@ -221,8 +221,11 @@ def _teachers(cells: Cells, plans, name) -> list[pathlib.Path]:
 
 def _folder(name: str, seed: int, recipe: Mapping[str, Any]) -> str:
     """Where a training is kept; another recipe of the same name has another."""
-    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
-    return f"trained/{name}_{seed}-{digest}".replace(" ", "_").replace(",", "")
+    return f"trained/{name}_{seed}-{_digest(recipe)}".replace(" ", "_").replace(",", "")
+
+
+def _digest(values, length: int = 8) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:length]
 
 
 def _train(cells: Cells, base: str | None, folder: str, teachers, recipe, seed) -> dict[str, Any]:
@@ -258,8 +261,8 @@ def _taught(cells: Cells, images, teachers: Sequence[pathlib.Path], recipe):
     augment = recipe["train"].get("augment", {})
     more = {k: v for k, v in recipe["teacher"].items() if k in SOFTENING}
     marks = [files.sha256(teacher) for teacher in teachers]
-    mark = json.dumps([marks, recipe["data"], augment, more], sort_keys=True)
-    path = cells.workdir / "answers" / f"{hashlib.sha256(mark.encode()).hexdigest()[:12]}.npy"
+    mark = _digest([marks, recipe["data"], augment, more], 12)
+    path = cells.workdir / "answers" / f"{mark}.npy"
     if not path.exists():
         targets = teaching.taught(images, teachers, augment, **more).targets
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,7 +284,8 @@ def _compressed(model, arguments, images):
 
 def _export(cells: Cells, folder: str, name: str, recipe, seed, arguments) -> dict[str, Any]:
     splits = experiment.load_splits(recipe["data"])
-    path = pathlib.Path("files") / f"{name}.tflite".replace(" ", "_").replace(",", "")
+    mark = _digest([recipe, seed, arguments])  # another recipe of the same name has another file
+    path = pathlib.Path("files") / f"{name}-{mark}.tflite".replace(" ", "_").replace(",", "")
     target = cells.workdir / path
     target.unlink(missing_ok=True)  # of a run that was killed before its cell was written
     images = splits.train.take(CALIBRATION_IMAGES)
