@@ -279,4 +279,4 @@ def test_the_process_keeps_its_environment_and_its_keras():
 @pytest.mark.parametrize("package", ["tf_keras", "tensorflow_model_optimization"])
 def test_a_missing_extra_is_one_line(package):
     out = run(WITHOUT.replace("MISSING", repr(package)))
-    assert out.count("\n") == 1 and "pip install tfeffi[tfmot]" in out
+    assert out.count("\n") == 1 and "pip install -e '.[tfmot]'" in out

@@ -89,7 +89,7 @@ def test_the_teacher_answers_once(made):
     assert targets.shape == (256, 9, 10) and np.allclose(targets.sum(2), 1, atol=1e-2)
     images = data.load("fashion_mini", "train[:256]")
     folder = made[0] / "work" / "files"
-    teachers = [folder / f"reference_int8_{seed}.tflite" for seed in (0, 1)]
+    teachers = [next(folder.glob(f"reference_int8_{seed}-*.tflite")) for seed in (0, 1)]
     again = compress.taught(images, teachers, {"crop": 1})
     np.testing.assert_array_equal(again.targets, targets)
 
@@ -101,6 +101,18 @@ def test_nothing_is_done_twice(made):
     assert [row["p50_ms"] for row in again] == [row["p50_ms"] for row in result.rows]
     for path in (folder / "work" / "cells").glob("*.json"):
         assert path.stat().st_mtime_ns == before[path]
+
+
+def test_another_recipe_of_the_same_name_has_another_file(made):
+    folder = made[0] / "work"
+    before = {path: files.sha256(path) for path in folder.rglob("*.tflite")}
+    asked = config(made[0])
+    network = {**asked["networks"]["reference"], "seeds": (0,), "exports": EXPORTS, "keep": {}}
+    networks = {"reference": {**network, "train": {"learning_rate": 0.01}}}
+    asked = {**asked, "networks": networks, "clock": None}
+    assert len(list(scoreboard.measure(asked, Cells(folder, verbose=False)))) == 1
+    assert len(list(folder.rglob("*.tflite"))) == len(before) + 1
+    assert {path: files.sha256(path) for path in before} == before
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""tensorflow-model-optimization for Keras 3 models: `pip install tfeffi[tfmot]`.
+"""tensorflow-model-optimization for Keras 3 models: `pip install -e '.[tfmot]'`.
 
 The library works on tf_keras only. A Keras 3 model is rebuilt there, trained there, and comes back; the
 process keeps its environment and its Keras.

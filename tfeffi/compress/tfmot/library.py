@@ -34,7 +34,7 @@ def tfmot():
             import tensorflow_model_optimization
     except ImportError as error:
         raise MissingExtra(
-            f"tfmot: {error.name or error} is not installed; pip install tfeffi[tfmot]"
+            f"tfmot: {error.name or error} is not installed; pip install -e '.[tfmot]' in tfeffi's folder"
         ) from error
     return tensorflow_model_optimization
 
