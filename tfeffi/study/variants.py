@@ -233,6 +233,7 @@ class _Study:
             "bytes": made.bytes,
             "zip_bytes": made.zip_bytes,
             "activation_bytes": made.activation_bytes,
+            "arena_bytes": made.arena_bytes,
         }
         keras_file = str(keras_file.relative_to(self.workdir))
         return {"spec": json.loads(json.dumps(spec)), "keras_file": keras_file, "row": row}

@@ -44,6 +44,7 @@ OF_FILE = (
     "bytes",
     "zip_bytes",
     "activation_bytes",
+    "arena_bytes",
 )  # of the file that is timed; seeds differ a little
 
 
@@ -295,4 +296,5 @@ def _export(cells: Cells, folder: str, name: str, recipe, seed, arguments) -> di
     return {
         "accuracy": bench.evaluate(target, splits.test), "kept": str(path),
         "bytes": made.bytes, "zip_bytes": made.zip_bytes, "activation_bytes": made.activation_bytes,
+        "arena_bytes": made.arena_bytes,
     }  # fmt: skip
