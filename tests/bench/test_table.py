@@ -271,5 +271,5 @@ def test_on_this_machine(tmp_path):
     made.operatorCodes[0].builtinCode = made.operatorCodes[0].deprecatedBuiltinCode = 32
     made.operatorCodes[0].customCode = b"Moon"
     (tmp_path / "custom.tflite").write_bytes(packed(made))
-    with pytest.raises(ModelError, match=r'CUSTOM Moon.tflite" needs the custom operator "Moon"'):
+    with pytest.raises(ModelError, match=r'custom\.tflite" needs the custom operator "Moon"'):
         table.predict(tmp_path / "custom.tflite")

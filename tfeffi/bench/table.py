@@ -107,7 +107,11 @@ class LatencyTable:
         if isinstance(model, keras.Model):
             content = one_layer.exported(model, self.quantize)
         else:
-            flatbuffer.inspect(model)
+            if custom := flatbuffer.inspect(model).custom:
+                raise flatbuffer.ModelError(
+                    f'"{model}" needs the custom operator "{custom[0]}", which LiteRT does not have; '
+                    "convert it with builtin operators only"
+                )
             content = flatbuffer.read(model)
         program = groups.Program(content)
         size = groups.rounded(program.memory)

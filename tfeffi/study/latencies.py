@@ -5,6 +5,7 @@ from typing import Any
 
 from tfeffi import bench, files
 from tfeffi.study.experiments.cells import Cells
+from tfeffi.study.machine import hardware
 
 
 def timed(
@@ -13,7 +14,8 @@ def timed(
     """The rows without their "file", and with its latency where a clock is given.
 
     Args:
-        cells: where the times are kept; other files or another clock are measured anew.
+        cells: where the times are kept; other files, another clock or another processor are measured
+            anew.
         rows: each with a "name" and the path of its .tflite as "file"; ratios are to the first.
         clock: arguments of `bench.compare`; None measures nothing.
 
@@ -25,13 +27,13 @@ def timed(
     if clock is None:
         return rows
 
-    def measure(*, files, clock) -> dict[str, Any]:
+    def measure(*, files, clock, cpu) -> dict[str, Any]:
         latencies = bench.compare(paths, **clock).rows
         return {"rows": [columns(latency, rows[0]["name"]) for latency in latencies]}
 
     name = f"time {rows[0]['name']} and {len(rows) - 1} others"
     marks = [files.sha256(path) for path in paths]
-    times = cells.once(name, measure, files=marks, clock=dict(clock))["rows"]
+    times = cells.once(name, measure, files=marks, clock=dict(clock), cpu=hardware()["cpu"])["rows"]
     return [row | time for row, time in zip(rows, times, strict=True)]
 
 
