@@ -1,6 +1,7 @@
 """Latency and accuracy of real .tflite files, measured by real LiteRT."""
 
 import json
+import pathlib
 import subprocess
 import sys
 import time
@@ -251,3 +252,12 @@ def test_evaluate_refuses_what_has_no_accuracy(files, tmp_path):
     path = handmade.relu(tmp_path / "m.tflite", shape=(1, 16, 16, 3))
     with pytest.raises(tfeffi.BadInput, match="is not a classifier"):
         bench.evaluate(path, images, np.zeros(3))
+
+
+def test_all_devices_are_there_before_the_first_is_measured(abacus, tmp_path, monkeypatch):
+    path = handmade.relu(tmp_path / "m.tflite", shape=(1, 8))
+    monkeypatch.setenv("PATH", str(tmp_path))  # where no adb is
+    with pytest.raises(tfeffi.BadInput, match="adb"):
+        bench.compare([path], device=[abacus, "adb:nowhere"], **QUICK)
+    assert not pathlib.Path(abacus.partition(":")[2]).exists()
+    assert bench.compare([path], device=[abacus], **QUICK).rows[0].engine == "abacus 1"

@@ -24,7 +24,7 @@ from tfeffi.bench.breakdown import LayerLatency, Layers, OperatorLatency, Predic
 from tfeffi.bench.engine import Engine
 from tfeffi.bench.latency import Latency, compare
 from tfeffi.errors import BadInput, near
-from tfeffi.export import ExportError, flatbuffer
+from tfeffi.export import ExportError, flatbuffer, litert
 from tfeffi.surgery import graph as graphs
 from tfeffi.surgery.rebuild import custom_objects
 
@@ -108,10 +108,7 @@ class LatencyTable:
             content = one_layer.exported(model, self.quantize)
         else:
             if custom := flatbuffer.inspect(model).custom:
-                raise flatbuffer.ModelError(
-                    f'"{model}" needs the custom operator "{custom[0]}", which LiteRT does not have; '
-                    "convert it with builtin operators only"
-                )
+                raise flatbuffer.ModelError(litert.needs_custom(model, custom[0]))
             content = flatbuffer.read(model)
         program = groups.Program(content)
         size = groups.rounded(program.memory)

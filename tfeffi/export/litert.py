@@ -137,14 +137,19 @@ def answer(returncode: int, stdout: str, stderr: str, model: str | os.PathLike) 
     return said
 
 
+def needs_custom(model: str | os.PathLike, operator: str) -> str:
+    """The line for an operator that is not builtin."""
+    return (
+        f'"{model}" needs the custom operator "{operator}", which LiteRT does not have; '
+        "convert it with builtin operators only"
+    )
+
+
 def explain(model: str | os.PathLike, error: str) -> str:
     """One line for what LiteRT said about a model."""
     for pattern in _CUSTOM:
         if missing := pattern.search(error):
-            return (
-                f'"{model}" needs the custom operator "{missing[1]}", which LiteRT does not have; '
-                f"convert it with builtin operators only"
-            )
+            return needs_custom(model, missing[1])
     if "not a valid Flatbuffer" in error:
         return f'"{model}" is damaged or cut short; export it again'
     return f'LiteRT cannot run "{model}": {error}'
