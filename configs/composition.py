@@ -7,13 +7,13 @@ of every subset of {channels, clusters, qat} and of {zeros, clusters, qat}, and 
 steps. "channels" removes channels until half of the multiply-adds are left, "zeros" makes the smallest
 half of each kernel zero, "clusters" leaves sixteen values a kernel, "qat" trains with the rounding of
 int8 (tensorflow-model-optimization over the bridge); tfmot_zeros and tfmot_clusters are that library's
-own. Each is followed by one epoch of Adam that holds what came before. The accuracy is of the int8
+own. Each is followed by three epochs of Adam that holds what came before. The accuracy is of the int8
 .tflite on the test images, over the seeds; bytes are of the first seed's.
 
 Why: "Combinations keep what came before" is a claim about bytes. Channels, zeros and values are read
 from the buffers of each file; `lost` names what a later step took away again.
 
-Cost: some ten minutes on one core that is free. Needs the extra: pip install tfeffi[tfmot].
+Cost: some half an hour on one core that is free. Needs the extra: pip install tfeffi[tfmot].
 
 What to expect: an int8 file is as large with zeros or shared values as without; zipped it is not.
 Values are counted in each output channel, as int8 has a scale for each.
@@ -44,7 +44,7 @@ def get_config():
                 "schedule": {"name": "cosine", "warmup_epochs": 1},
             },
             "tune": {
-                "epochs": 1,
+                "epochs": 3,
                 "batch_size": 64,
                 "learning_rate": 1e-3,
                 "optimizer": {"name": "adam"},
