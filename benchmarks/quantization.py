@@ -32,6 +32,8 @@ MODELS = {
 
 def trained(name, train):
     """The network after its training, in float32."""
+    import keras
+
     from tfeffi import models
     from tfeffi.train import fit
     from tfeffi.train.settings import Settings
@@ -45,6 +47,7 @@ def trained(name, train):
         }
     )  # fmt: skip
     workdir = pathlib.Path(flags.FLAGS.workdir) / f"{name}_{epochs}_{len(train.images)}"
+    keras.utils.set_random_seed(0)  # a killed run goes on from the same weights
     model = models.build(name, **MODELS[name])
     return fit(model, train, settings=settings, workdir=workdir, verbose=False).model
 

@@ -10,7 +10,7 @@ half. The large network looks at an image six times within its file, mirrored an
 small one learns from what two seeds of the large one say together to every crop. Each is exported
 with int8 inputs and outputs, calibrated on 500 training images, and the file is scored on all 10 000
 test images. All files are timed in one interleaved run, one thread, ratios to the reference's. The files
-of the median seed of the two networks are put into `results/`.
+of the median seed of the two networks are put beside --output.
 
 Source: Banbury et al. 2021, "MLPerf Tiny Benchmark", arXiv 2106.07597; Beyer et al. 2021, "Knowledge
 distillation: A good teacher is patient and consistent", arXiv 2106.05237.
@@ -18,11 +18,11 @@ distillation: A good teacher is patient and consistent", arXiv 2106.05237.
 Cost: many hours on two cores without AMX; with it set --config.train.precision=mixed_bfloat16. A
 killed run goes on where it was; nothing is done twice.
 
-Read with care: it has not been run whole; there is no result yet. The small network's widths, stem,
-head and crop, and the optimizer, were chosen by trainings of 5 to 40 epochs on train[:90%], scored on the
-rest, and by its latency. Test accuracies seen before the recipes were settled: of an earlier large
-network and of it pruned; of the large one's first two seeds, before six views were kept and not two; of a
-small one with one teacher, before it got two and more epochs, and of averages of its weights.
+Read with care: the small network's widths, stem, head and crop, and the optimizer, were chosen by
+trainings of 5 to 40 epochs on train[:90%], scored on the rest, and by its latency. Test accuracies seen
+before the recipes were settled: of an earlier large network and of it pruned; of the large one's first
+two seeds, before six views were kept and not two; of a small one with one teacher, before it got two and
+more epochs, and of averages of its weights.
 """
 
 from ml_collections import ConfigDict
@@ -60,7 +60,7 @@ def large():
                 "int8": eight_bits(),
             }
         ),
-        "keep": {"int8, six views": "results/mlperf_tiny_large.tflite"},
+        "keep": {"int8, six views": "mlperf_tiny_large.tflite"},
     }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def small():
         "exports": ordered(
             {"int8": eight_bits(), "int8, two views": eight_bits(views="flip")}
         ),
-        "keep": {"int8": "results/mlperf_tiny_small.tflite"},
+        "keep": {"int8": "mlperf_tiny_small.tflite"},
     }  # fmt: skip
 
 

@@ -14,6 +14,9 @@ from absl import app, flags
 from tfeffi.errors import BadInput
 
 
+_OF_CONFIG = f"{BadInput.__module__}.{BadInput.__name__}: "  # before what a config file raises
+
+
 def _warning(message, *_, **__) -> str:
     """A warning as a user of a tool wants it: one line, without the source that it came from."""
     name = os.path.basename(sys.argv[0]).removesuffix(".py")
@@ -37,9 +40,8 @@ def _parse(argv: list[str]) -> list[str]:
             )  # a missing file shows at first use
         return rest
     except flags.Error as error:
-        sys.exit(
-            _fail(str(error).strip().splitlines()[-1] if "config file" in str(error) else error)
-        )
+        last = str(error).strip().splitlines()[-1].removeprefix(_OF_CONFIG)
+        sys.exit(_fail(last if "config file" in str(error) else error))
     except Exception as error:
         text = str(error).replace("\\n", " ").replace("\\'", "'").strip()
         if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":  # a KeyError shows a repr

@@ -4,6 +4,7 @@
     tfeffi-benchmark --model=a.tflite,b.tflite --threads=2 --output=latency.json
     tfeffi-benchmark --model=a.tflite,b.tflite --device=adb --benchmark_binary=./benchmark_model
     tfeffi-benchmark --model=a.tflite,b.tflite --device=host,ssh:pi@raspberrypi
+    tfeffi-benchmark --model=a.tflite --device=host,adb --benchmark_binary=adb=./benchmark_model
     tfeffi-benchmark --model=a.tflite --profile --keras_model=a.keras --figure=roofline.png
 
 Prints a table, and writes the same as JSON. Several files are measured interleaved, A B A B, each
@@ -34,8 +35,12 @@ _MIN_SECONDS = flags.DEFINE_float("min_seconds", 1.0, "and for at least so many 
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each file, if there are several")
 _COOLDOWN_SECONDS = flags.DEFINE_float("cooldown_seconds", 0.0, "rest between two turns")
 _TIMEOUT = flags.DEFINE_float("timeout", 600.0, "seconds until a turn is given up")
-_BENCHMARK_BINARY = flags.DEFINE_string(
-    "benchmark_binary", None, "Google's benchmark_model, built for the device, to run there"
+_BENCHMARK_BINARY = flags.DEFINE_list(
+    "benchmark_binary",
+    None,
+    "Google's benchmark_model, built for the device, to run there; DEVICE=PATH, with commas between, "
+    "for some of several devices: delegates and operator times are theirs, --device_python is of the "
+    "others",
 )
 _DEVICE_PYTHON = flags.DEFINE_string(
     "device_python", None, "the device's Python: on its PATH, or a whole path; default python3"
@@ -86,14 +91,41 @@ def _shapes():
         raise BadInput(f'--input_shape="{given}" must read like 1x224x224x3') from error
 
 
-def _engine(operators=False):
+def _binaries():
+    """The native program by device; None stands for all of them."""
+    from tfeffi.errors import BadInput
+
+    pairs = [text.partition("=") for text in _BENCHMARK_BINARY.value or ()]
+    found = {device: path for device, _, path in pairs if device in _DEVICE.value and path}
+    if len(found) == len(pairs):
+        return found
+    if len(pairs) > 1:
+        raise BadInput(
+            f'--benchmark_binary="{",".join(_BENCHMARK_BINARY.value)}": give one for all devices, or '
+            f"DEVICE=PATH for each of {', '.join(_DEVICE.value)} that has one"
+        )
+    return {None: _BENCHMARK_BINARY.value[0]}
+
+
+def _engines():
+    """What runs the files on each device."""
     from tfeffi import bench
 
-    return bench.Engine(
-        binary=_BENCHMARK_BINARY.value, python=_DEVICE_PYTHON.value, folder=_DEVICE_FOLDER.value,
-        cpu_affinity=_CPU_AFFINITY.value, xnnpack=_XNNPACK.value, gpu=_GPU.value,
-        nnapi=_NNAPI.value, external_delegate=_EXTERNAL_DELEGATE.value, operators=operators,
-    )  # fmt: skip
+    binaries = _binaries()
+
+    def engine(device):
+        binary = binaries.get(None, binaries.get(device))
+        python = None if binary and None not in binaries else _DEVICE_PYTHON.value
+        native = {
+            "binary": binary, "gpu": _GPU.value, "nnapi": _NNAPI.value, "operators": _PROFILE.value,
+            "external_delegate": _EXTERNAL_DELEGATE.value,
+        }  # fmt: skip
+        return bench.Engine(
+            python=python, folder=_DEVICE_FOLDER.value, cpu_affinity=_CPU_AFFINITY.value,
+            xnnpack=_XNNPACK.value, **(native if binary or not binaries else {}),
+        )  # fmt: skip
+
+    return {device: engine(device) for device in _DEVICE.value}
 
 
 def _profile():
@@ -154,7 +186,7 @@ def main(_):
         cooldown_seconds=_COOLDOWN_SECONDS.value,
         input_shapes=_shapes(),
         timeout=_TIMEOUT.value,
-        engine=_engine(operators=_PROFILE.value),
+        engine=_engines(),
     )
     whole = len(latencies.rows) > 1
     print(latencies.table() if whole else latencies.rows[0].table())

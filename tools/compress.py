@@ -213,9 +213,13 @@ def main(_):
     import keras
 
     from tfeffi import models
+    from tfeffi.compress import distillation
 
     keras.utils.set_random_seed(_SEED.value)
     model = models.load(_MODEL.value)
+    teacher = _TEACHER.value and models.load(_TEACHER.value)
+    if teacher:
+        distillation.check_teacher(model, teacher)
     if images is not None and _DATA_AWARE.value and "data" in by_name.takes(_METHOD.value):
         arguments["data"] = images.take(_MEASURED.value)
     if "training_data" in by_name.takes(_METHOD.value):
@@ -223,12 +227,12 @@ def main(_):
     if "seed" in by_name.takes(_METHOD.value):
         arguments["seed"] = _SEED.value
     if _EPOCHS.value and (_ITERATIONS.value or 1) > 1:
-        arguments["finetune"] = _tuning_between(images, validation)
+        arguments["finetune"] = _tuning_between(images, validation, teacher)
     small, report = by_name.compress(model, _METHOD.value, **arguments)
     print(report.table(), flush=True)
     made = report.to_json()
     if _EPOCHS.value:
-        small, made["finetune"] = _finetune(small, images, validation)
+        small, made["finetune"] = _finetune(small, images, validation, teacher)
     with files.replacing(_OUTPUT.value) as temporary:
         small.save(temporary)
     files.write_json(report_path, made)
@@ -347,7 +351,7 @@ def _ratios() -> tuple[float, ...] | None:
         raise BadInput(f"--ratios={','.join(_RATIOS.value)} must be numbers with commas") from error
 
 
-def _tuning_between(images, validation):
+def _tuning_between(images, validation, teacher):
     """Fine-tunes after each of several steps but the last, whose turn comes with the report's."""
     steps = iter(range(1, _ITERATIONS.value))
 
@@ -355,12 +359,12 @@ def _tuning_between(images, validation):
         step = next(steps, None)
         if step is None:
             return model
-        return _finetune(model, images, validation, f"step_{step}")[0]
+        return _finetune(model, images, validation, teacher, f"step_{step}")[0]
 
     return tune
 
 
-def _finetune(model, images, validation, step: str = ""):
+def _finetune(model, images, validation, teacher, step: str = ""):
     """Trains the small model; also what the report says of it."""
     from tfeffi.compress import by_name
     from tfeffi.train import Settings, fit
@@ -374,8 +378,8 @@ def _finetune(model, images, validation, step: str = ""):
         loss="reconstruction" if len(model.output_shape) == 4 else "cross_entropy",
         seed=_SEED.value,
     )
-    if _TEACHER.value:
-        return _distilled(model, images)
+    if teacher:
+        return _distilled(model, teacher, images)
     held = by_name.holding(_METHOD.value, model)
     workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value) / step
     trained = fit(model, images, validation, settings, methods=held, workdir=workdir)
@@ -390,14 +394,13 @@ def _finetune(model, images, validation, step: str = ""):
     }
 
 
-def _distilled(model, images):
+def _distilled(model, teacher, images):
     """Trains the small model on the answers of a teacher; also what the report says of it."""
-    from tfeffi import models
     from tfeffi.compress import distill
 
     given = {"temperature": _TEMPERATURE.value, "alpha": _ALPHA.value}
     made, report = distill(
-        model, models.load(_TEACHER.value), images, epochs=_EPOCHS.value, seed=_SEED.value,
+        model, teacher, images, epochs=_EPOCHS.value, seed=_SEED.value,
         batch_size=_BATCH_SIZE.value, learning_rate=_RATE.value,
         **{key: value for key, value in given.items() if value is not None},
     )  # fmt: skip

@@ -3,7 +3,8 @@
     tfeffi-experiment --config=configs/activation_toy.py --output=results/activation_toy.json
 
 The config's docstring is its run card. A killed run goes on where it was; what is measured is kept in
---workdir and not measured again. --output replaces an older result of the same name only.
+--workdir and not measured again. --output replaces an older result of the same name only; files that
+the result names are put beside it.
 """
 
 import pathlib
@@ -37,7 +38,7 @@ def main(_):
     workdir = _WORKDIR.value or f"runs/{config.name}"
     result = experiments.run(config, workdir)
     if output:
-        result.write(output)
+        experiments.write(result, workdir, output)
     if _FIGURE.value:
         module.draw(result, _FIGURE.value)
     report.console_table(runs.load([output or workdir]))

@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 from tests.bench.devices.macs import macs
+from tests.export import handmade
 from tests.surgery.drawn import randomize
 from tfeffi.bench import groups
 from tfeffi.bench.one_layer import exported
@@ -130,7 +131,7 @@ def test_as_many_copies_as_fill_the_memory():
     assert groups.rounded(3_000_000) == groups.rounded(4_000_000) == 1 << 22
 
 
-def test_what_is_no_program():
+def test_what_is_no_program(tmp_path):
     with pytest.raises(ModelError, match="damaged"):
         groups.Program(b"\x10\x00\x00\x00TFL3" + bytes(40))
     content = exported(keras.Sequential([keras.Input((4,)), layers.Dense(2)]))
@@ -138,6 +139,9 @@ def test_what_is_no_program():
     model.subgraphs.append(model.subgraphs[0])
     with pytest.raises(ModelError, match=r"has 2 graphs \(loops, branches\)"):
         groups.Program(packed(model))
+    handmade.aborting(tmp_path / "if.tflite")
+    with pytest.raises(ModelError, match=r"has control flow \(IF\)"):
+        groups.Program((tmp_path / "if.tflite").read_bytes())
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.subgraphs[0].tensors[0].shapeSignature = [-1, -1]
     with pytest.raises(BadInput, match=r"open shape \[-1, -1\]; export the model with input_shape"):

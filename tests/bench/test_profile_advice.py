@@ -90,6 +90,8 @@ def test_a_large_first_layer():
     assert not any("3 channels" in line for line in lines)  # an image has three
     small = chain(dataclasses.replace(first, share=0.05), GOOD)
     assert "first layer" not in " ".join(profile_advice.advice(small[0], small))
+    typed = chain(row(operator("QUANTIZE")), first, GOOD)  # of a file with float inputs
+    assert profile_advice.advice(typed[1], typed) == lines
     later = chain(GOOD, first)
     assert "first layer" not in " ".join(profile_advice.advice(later[1], later))
 

@@ -214,6 +214,7 @@ def test_a_recorded_int8_network_is_matched_on_both_processors(machine):
         (["m_1/bn_1/batchnorm/mul_1;;m_1/pad_1/Pad"], {"bn", "pad"}, ("bn", "pad")),
         (["StatefulPartitionedCall:0", "m_1/dense_1/MatMul1"], {"dense"}, ("dense",)),
         (["m_1/other_1/Relu"], {"dense"}, ()),
+        (["m/quant_a_conv/BiasAdd;m/quant_a_conv/Conv2D"], {"a/conv"}, ("a/conv",)),  # from tfmot
         (["StatefulPartitionedCall:0"], None, ()),
         (["arith.constant3", ""], None, ()),
         ([], None, ()),

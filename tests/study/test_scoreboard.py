@@ -29,7 +29,7 @@ def config(folder):
                 "model": {"name": "resnet_short", "widths": (8, 16), "repeats": (0, 1)},
                 "seeds": (0, 1, 2),
                 "exports": {**EXPORTS, "float32": {}},
-                "keep": {"int8": str(folder / "kept.tflite")},
+                "keep": {"int8": "kept.tflite"},
             },
             "pruned": {
                 "base": "reference", "seeds": (0,), "train": {"epochs": 2},
@@ -74,12 +74,18 @@ def test_what_a_base_cost_counts(made):
 
 def test_the_kept_file_is_that_of_the_median_seed(made):
     folder, result = made
-    row = result.rows[0]
-    assert row["file"] == str(folder / "kept.tflite") and row["sha256"] == files.sha256(row["file"])
-    accuracy = bench.evaluate(row["file"], data.load("fashion_mini", "test[:100]"))
-    assert accuracy == sorted(row["accuracies"])[1] and row["bytes"] == len(
-        (folder / "kept.tflite").read_bytes()
-    )
+    row, kept = result.rows[0], folder / "work" / "kept.tflite"
+    assert row["file"] == kept.name and row["sha256"] == files.sha256(kept)
+    assert row["bytes"] == kept.stat().st_size
+    accuracy = bench.evaluate(kept, data.load("fashion_mini", "test[:100]"))
+    assert accuracy == sorted(row["accuracies"])[1]
+
+
+def test_the_kept_file_goes_where_the_result_goes(made, tmp_path):
+    folder, result = made
+    experiments.write(result, folder / "work", tmp_path / "tiny.json")
+    assert files.sha256(tmp_path / "kept.tflite") == result.rows[0]["sha256"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.tflite", "tiny.json"]
 
 
 def test_the_teacher_answers_once(made):

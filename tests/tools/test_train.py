@@ -39,6 +39,9 @@ def runs(tmp_path_factory):
     write("no_data", change=("fashion_mini", "fashon_mini"))
     write("unknown_method", '"methods": [{"name": "prunetrain"}],')
     (folder / "raises.py").write_text("def get_config():\n    return {}['x']\n")
+    (folder / "refuses.py").write_text(
+        "from tfeffi import BadInput\ndef get_config():\n    raise BadInput('config: no such net')\n"
+    )
     (folder / "syntax.py").write_text("def get_config(:\n")
     train = {
         "good": ["tiny"],
@@ -55,6 +58,7 @@ def runs(tmp_path_factory):
         "no architecture": ["tiny", "--config.model.name=mnist_clasifier"],
         "no method": ["unknown_method"],
         "raises": ["raises"],
+        "refuses": ["refuses"],
         "syntax": ["syntax"],
         "missing": ["missing"],
         "extra": ["tiny", "extra"],
@@ -107,6 +111,7 @@ def test_a_sweep_writes_its_page(runs):
         ("no architecture", '"mnist_classifier"'),
         ("no method", '"prunetrain"'),
         ("raises", "x"),
+        ("refuses", "tfeffi-train: config: no such net"),
         ("syntax", "syntax.py"),
         ("missing", "missing.py"),
         ("extra", '"extra"'),

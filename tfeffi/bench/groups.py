@@ -27,6 +27,7 @@ MOST_COPIES = 64
 _KERNELS = {
     "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "CONV_3D": 2, "TRANSPOSE_CONV": 3,
 }  # fmt: skip  # how many inputs come before the bias, which takes no time
+_BRANCHES = ("IF", "WHILE", "CALL_ONCE")
 _CLAMPS = (0, 1, 2, 3)  # none, ReLU, ReLU in [-1, 1], ReLU6: the same kernel with other limits
 _PADDED = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _WIDTH = {"float16": 2, "bfloat16": 2, "int16": 2, "int64": 8, "float64": 8, "int8": 1, "uint8": 1,
@@ -79,6 +80,8 @@ class Program:
                 f"the file has {len(self._model.subgraphs)} graphs (loops, branches): which of them "
                 "runs is not known beforehand; time it as a whole"
             )
+        if jumps := [name for o in self._graph.operators if (name := self._name(o)) in _BRANCHES]:
+            raise ModelError(f"the file has control flow ({jumps[0]}); time it as a whole")
         for tensor in self._graph.tensors:
             _check_closed(tensor)
         self.groups = tuple(self._group(places) for places in self._together())

@@ -6,16 +6,19 @@ is part of a phone's life too, so `compare` starts a new one each round.
 """
 
 import contextlib
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 from tfeffi.bench import devices
 from tfeffi.bench.engine import Engine, check_numbers
 from tfeffi.bench.record import Comparison, Latency
-from tfeffi.errors import BadInput
+from tfeffi.errors import BadInput, near
 from tfeffi.export import flatbuffer
+from tfeffi.export.flatbuffer import ModelError
 
 _MEGABYTE = 1024.0
 _MEDIANS = ("p50_ms", "p90_ms", "mean_ms", "std_ms", "first_ms", "init_ms")
@@ -76,7 +79,7 @@ def compare(
     cooldown_seconds: float = 0.0,
     input_shapes: Sequence[Sequence[int]] | None = None,
     timeout: float = 600.0,
-    engine: Engine | None = None,
+    engine: Engine | Mapping[str, Engine] | None = None,
 ) -> Comparison:
     """Measures several .tflite files in one run, interleaved: A B A B.
 
@@ -86,8 +89,9 @@ def compare(
         rounds: how often each file has its turn, each time in a new process. `min_runs` and
             `min_seconds` are for all rounds of a file together.
         cooldown_seconds: the device rests so long between two turns.
-        threads, warmup_runs, min_runs, min_seconds, input_shapes, timeout, engine: as for
-            `benchmark`.
+        threads, warmup_runs, min_runs, min_seconds, input_shapes, timeout: as for `benchmark`.
+        engine: as for `benchmark`, of all devices; or {device: engine}, where devices that are not
+            named have the default.
 
     Returns:
         One row a file and device. Percentiles and times are medians over the rounds; `std_ms` is the
@@ -102,7 +106,6 @@ def compare(
     """
     paths = [os.fspath(path) for path in paths]
     names = [device] if isinstance(device, str) else list(device)
-    engine = engine or Engine()
     if not paths:
         raise BadInput("there is no model to benchmark")
     if not names or len(set(names)) < len(names):
@@ -113,26 +116,29 @@ def compare(
     )  # fmt: skip
     for name in names:
         devices.find(name)
-    for name in ("python", "folder"):
-        if getattr(engine, name) and set(names) == {"host"}:
-            raise BadInput(f"device_{name} is for devices that are not the host; leave it out")
+    engines = _engines(engine, names)
     contents = [flatbuffer.inspect(path) for path in paths]
     request = {
         "threads": threads, "warmup_runs": warmup_runs, "min_runs": -(-min_runs // rounds),
         "min_seconds": min_seconds / rounds, "shapes": input_shapes and [[*s] for s in input_shapes],
-        **engine.request(),
     }  # fmt: skip
+    requests = [{**request, **one.request()} for one in engines]
     rows = []
     with contextlib.ExitStack() as stack:  # all there before the first is kept busy for minutes
-        opened = [stack.enter_context(devices.opened(name, engine.folder)) for name in names]
+        opened = [
+            stack.enter_context(devices.opened(name, one.folder))
+            for name, one in zip(names, engines, strict=True)
+        ]
         answered = [
             interleaved(
-                lambda path, measure=measure: measure(path, request, timeout), paths, rounds,
+                lambda path, measure=measure, asked=asked: measure(path, asked, timeout), paths, rounds,
                 cooldown_seconds,
             )
-            for _, measure in opened
+            for (_, measure), asked in zip(opened, requests, strict=True)
         ]  # fmt: skip
-    for (full_name, _), answers in zip(opened, answered, strict=True):
+    for (full_name, _), one, answers in zip(opened, engines, answered, strict=True):
+        for path, measured in zip(paths, answers, strict=True):
+            _check_steps(path, full_name, measured)
         for path, content, measured in zip(paths, contents, answers, strict=True):
             row = _summary(measured, warmup_runs)
             if len(paths) > 1:
@@ -141,10 +147,25 @@ def compare(
                 Latency(
                     model=path, device=full_name, threads=threads, rounds=rounds,
                     bytes=os.path.getsize(path), zip_bytes=flatbuffer.zip_bytes(path),
-                    activation_bytes=content.activation_bytes, cpu_affinity=engine.cpu_affinity, **row,
+                    activation_bytes=content.activation_bytes, cpu_affinity=one.cpu_affinity, **row,
                 )
             )  # fmt: skip
     return Comparison(tuple(rows))
+
+
+def _engines(engine: Engine | Mapping[str, Engine] | None, names: Sequence[str]) -> list[Engine]:
+    """The engine of each device."""
+    if isinstance(engine, Mapping):
+        for name in engine:
+            if name not in names:
+                raise BadInput(f'engine of device "{name}", which is not measured; {near(name, names)}')
+        engines = [engine.get(name) or Engine() for name in names]
+    else:
+        engines = [engine or Engine()] * len(names)
+    for key in ("python", "folder"):
+        if set(names) == {"host"} and getattr(engines[0], key):
+            raise BadInput(f"device_{key} is for devices that are not the host; leave it out")
+    return engines
 
 
 def interleaved(
@@ -195,6 +216,22 @@ def _summary(measured: list[dict], warmup_runs: int) -> dict:
             if f"{key}_{when}" in answer:
                 row[f"{key}_{when}"] = answer[f"{key}_{when}"]
     return row
+
+
+def _check_steps(path: str, device: str, measured: list[dict]) -> None:
+    """ModelError for times of 0, a warning for a program that tells them too roughly."""
+    middle = min(answer.get("p50_ms", answer.get("mean_ms", math.inf)) for answer in measured)
+    if middle <= 0:
+        raise ModelError(
+            f'"{path}" takes less time on {device} than its program can tell; measure it with LiteRT '
+            "in Python, or with a benchmark_model that prints microseconds"
+        )
+    if steps := [answer["step_ms"] for answer in measured if "step_ms" in answer]:
+        warnings.warn(
+            f'times of "{path}" on {device} come in steps of {max(steps):g} ms, its own is '
+            f"{middle:g} ms: ratios are no finer",
+            stacklevel=3,
+        )
 
 
 def _ratios(measured: list[dict], first: list[dict]) -> dict:

@@ -6,6 +6,8 @@ statistics of the runs) or carry their unit ("Inference (avg): 0.95 ms").
 """
 
 import dataclasses
+import decimal
+import math
 import re
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -40,6 +42,7 @@ _ERROR = re.compile(r"\bERROR: (.+)$")
 _GENERIC = ("Benchmarking failed", "Failed to load model", "The model allocation is null")
 
 _PER_MS = {"us": 1e3, "ms": 1.0, "s": 1e-3}
+_COARSE = 0.02  # a step of the printed number that is a larger share of it says little
 _KEYS = {  # of the statistics
     "avg": "mean_ms", "min": "min_ms", "max": "max_ms", "std": "std_ms", "median": "p50_ms",
 }  # fmt: skip
@@ -80,41 +83,55 @@ def timings(text: str) -> dict:
     Returns:
         Of "runs", "warmup_runs", "p50_ms", "mean_ms", "std_ms", "min_ms", "max_ms", "first_ms",
         "init_ms", "peak_kb" and "model_kb" (what the process grew by) those that are there. The finest
-        of several sources of a time counts.
+        of several sources of a time counts; a median that is rounded coarsely is absent beside a mean
+        that is not. "step_ms" is there if what is left is coarse: 0.01 if 0.04 may be 0.0351 or 0.0449.
 
     Example:
-        timings("count=1 curr=36")  # {"runs": 1, "mean_ms": 0.036, "min_ms": 0.036, "max_ms": 0.036}
+        timings("count=2 avg=360.5 median=360")  # {"runs": 2, "mean_ms": 0.3605, "p50_ms": 0.36}
     """
-    found, statistics = {}, []
+    told, counts, statistics = {}, {}, []  # told: the printed number, and how many units a ms has
     for line in text.splitlines():
         for label, number, unit, runs in _RESULT.findall(line):
-            found[_RESULTS[label]] = float(number) / _PER_MS[unit]
+            told[_RESULTS[label]] = number, _PER_MS[unit]
             if runs and label == "Inference (avg)":
-                found["runs"] = int(runs)
+                counts["runs"] = int(runs)
         if match := _STATISTICS.search(line):
-            statistics.append(_statistics(int(match[1]), match[2]))
+            statistics.append((int(match[1]), _statistics(match[2])))
     for line in text.splitlines():
         if match := _TIMINGS.search(line):
             phases = _PHASE.findall(match[2])
-            found |= {_PHASES[k]: float(v) / _PER_MS[match[1]] for k, v in phases if k in _PHASES}
+            told |= {_PHASES[k]: (v, _PER_MS[match[1]]) for k, v in phases if k in _PHASES}
     if len(statistics) > 1:  # the first are those of the warm-up
-        found["warmup_runs"] = statistics[0]["runs"]
-        if "first_ms" in statistics[0]:
-            found["first_ms"] = statistics[0]["first_ms"]
+        counts["warmup_runs"], warmup = statistics[0]
+        if "first_ms" in warmup:
+            told["first_ms"] = warmup["first_ms"]
     if statistics:
-        found |= {k: v for k, v in statistics[-1].items() if k != "first_ms"}
-    return {**found, **_memory(text)}
+        counts["runs"], last = statistics[-1]
+        told |= {k: v for k, v in last.items() if k != "first_ms"}
+    return {**counts, **_in_ms(told), **_memory(text)}
 
 
-def _statistics(count: int, rest: str) -> dict:
+def _statistics(rest: str) -> dict[str, tuple[str, float]]:
     """Of "first=3231 curr=1876 min=1683 ..." in microseconds; a single run has only "curr"."""
-    values = {name: float(value) / 1e3 for name, value in _PAIR.findall(rest)}
+    values = dict(_PAIR.findall(rest))
     if "avg" not in values and "curr" in values:
         values |= dict.fromkeys(("avg", "min", "max", "first"), values["curr"])
-    row = {key: values[name] for name, key in _KEYS.items() if name in values}
-    if "first" in values:
-        row["first_ms"] = values["first"]
-    return {"runs": count, **row}
+    keys = {**_KEYS, "first": "first_ms"}
+    return {key: (values[name], _PER_MS["us"]) for name, key in keys.items() if name in values}
+
+
+def _in_ms(told: dict[str, tuple[str, float]]) -> dict[str, float]:
+    """The printed numbers in ms, and "step_ms" if the middle one is coarse."""
+    found = {key: float(number) / per for key, (number, per) in told.items()}
+    steps = {
+        key: 10.0 ** decimal.Decimal(number).as_tuple().exponent / per
+        for key, (number, per) in told.items()
+    }
+    coarse = {key for key in found if steps[key] > _COARSE * found[key]}
+    if "p50_ms" in coarse and steps.get("mean_ms", math.inf) < steps["p50_ms"]:
+        del found["p50_ms"]
+    middle = "p50_ms" if "p50_ms" in found else "mean_ms"
+    return found | ({"step_ms": steps[middle]} if middle in coarse else {})
 
 
 def _memory(text: str) -> dict:

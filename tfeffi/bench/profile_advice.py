@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 MULTIPLE = 8  # of channels, as pruning keeps them
+CHANGE_TYPE = ("QUANTIZE", "DEQUANTIZE")
 TINY_MS = 0.005  # below it, starting a kernel is a good part of its time
 LARGE_FIRST = 0.15  # share of all time from which on a first layer is worth a thought
 NEAR = 0.5  # of the limit: from here on a better shape wins less than half of the time
@@ -34,7 +35,7 @@ def advice(row, rows: Sequence) -> tuple[str, ...]:
 
 def not_delegated(row, rows) -> str | None:
     """LiteRT's own kernels are slower, and each ends a part that XNNPACK runs at a stretch."""
-    if row.ran == "builtin" and row.kind not in ("QUANTIZE", "DEQUANTIZE"):
+    if row.ran == "builtin" and row.kind not in CHANGE_TYPE:
         return (
             f"XNNPACK does not take this {row.kind} of {row.dtype} activations, LiteRT's own kernel runs "
             "it: other types of weights and activations (int8), or another operation there"
@@ -44,7 +45,7 @@ def not_delegated(row, rows) -> str | None:
 
 def island(row, rows) -> str | None:
     """A change of type between two operators: one of the two sides is not quantized."""
-    if row.kind not in ("QUANTIZE", "DEQUANTIZE"):
+    if row.kind not in CHANGE_TYPE:
         return None
     if row.operator.is_constant:
         return (
@@ -111,7 +112,7 @@ def heavy_weights(row, rows) -> str | None:
 def memory_bound(row, rows) -> str | None:
     """What moves activations and multiplies next to nothing."""
     of = row.operator
-    if of.macs or row.kind in ("QUANTIZE", "DEQUANTIZE", "SOFTMAX") or row.ms < TINY_MS:
+    if of.macs or row.kind in (*CHANGE_TYPE, "SOFTMAX") or row.ms < TINY_MS:
         return None
     smaller = "" if row.dtype == "int8" else ", or make it int8"
     return (
@@ -166,18 +167,21 @@ def _positions(of) -> int:
 
 
 def _follows(row, rows) -> bool:
-    """Whether another operator writes what it reads."""
-    return _touch(row.operator.reads, rows, "writes")
+    """Whether another operator writes what it reads, and not only in another type."""
+    others = _touching(row.operator.reads, rows, "writes")
+    return any(other.kind not in CHANGE_TYPE or _follows(other, rows) for other in others)
 
 
 def _precedes(row, rows) -> bool:
-    """Whether another operator reads what it writes."""
-    return _touch(row.operator.writes, rows, "reads")
+    """Whether another operator reads what it writes, and not only in another type."""
+    others = _touching(row.operator.writes, rows, "reads")
+    return any(other.kind not in CHANGE_TYPE or _precedes(other, rows) for other in others)
 
 
-def _touch(tensors, rows, side: str) -> bool:
-    others = {i for row in rows if row.operator for i in getattr(row.operator, side)}
-    return not others.isdisjoint(tensors)
+def _touching(tensors, rows, side: str) -> list:
+    return [
+        row for row in rows if row.operator and set(tensors) & set(getattr(row.operator, side))
+    ]
 
 
 def _feeds_macs(row, rows) -> bool:

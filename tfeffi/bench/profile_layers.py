@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 
 _CALL = re.compile(r"_\d+$")
+_QUANTIZED = "quant_"  # before a layer that was trained with rounding
 _MULTIPLIES = re.compile(r"conv|depthwise|matmul|einsum", re.IGNORECASE)
 
 
@@ -39,8 +40,10 @@ def _layer(call: str, known: Collection[str] | None) -> str | None:
     parts = [_CALL.sub("", part) for part in call.split("/")[1:-1]]  # without model and operation
     if known is None:
         return "/".join(parts) or None
+    bridged = {_QUANTIZED + name.replace("/", "_"): name for name in known}
     for start in (0, 1):  # within a model that looks several times, the layers are of its only one
         for end in range(len(parts), start, -1):  # a layer may have scopes of its own below it
-            if (path := "/".join(parts[start:end])) in known:
-                return path
+            path = "/".join(parts[start:end])
+            if path in known or path in bridged:
+                return path if path in known else bridged[path]
     return None

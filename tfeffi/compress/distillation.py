@@ -66,7 +66,7 @@ def distill(
     Source: Hinton et al. 2015, arXiv 1503.02531, section 2.
     """
     check_numbers(epochs, batch_size, learning_rate, temperature, alpha)
-    _check(model, teacher)
+    check_teacher(model, teacher)
     images, answers, labels = _answers(teacher, data, alpha < 1)
     if len(images) < batch_size:
         raise BadInput(f"distill: {len(images)} images do not fill a batch of {batch_size}")
@@ -176,7 +176,8 @@ def check_numbers(
         raise BadInput(f"{who}: alpha={alpha!r}; give the teacher's share of the loss, from 0 to 1")
 
 
-def _check(model, teacher) -> None:
+def check_teacher(model: keras.Model, teacher: keras.Model) -> None:
+    """Raises BadInput unless both classify the same images into as many classes."""
     graphs = [read(one).model for one in (model, teacher)]
     shapes = [(one.input_shape, one.output_shape) for one in graphs]
     if any(len(one.inputs) != 1 for one in graphs):

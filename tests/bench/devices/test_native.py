@@ -65,6 +65,28 @@ def test_ratios_are_of_means_where_there_is_no_median(tmp_path, model):
     assert called == [f"--graph={model}", f"--graph={other}"] * 2
 
 
+COARSE = "Inference (avg): {0} ms (9 runs)\nInference (median): {0} ms"
+
+
+def test_times_in_coarse_steps_are_said_to_be_so(model, tmp_path):
+    binary = program(tmp_path, COARSE.format("0.04"))
+    with pytest.warns(UserWarning, match=r"in steps of 0.01 ms, its own is 0.04 ms"):
+        bench.benchmark(model, engine=bench.Engine(binary=binary))
+    for text in (COARSE.format("0.00"), "count=9 avg=0 median=0"):
+        binary = program(tmp_path, text)
+        with pytest.raises(ModelError, match="takes less time on host than its program can tell"):
+            bench.compare([model, model], rounds=1, engine=bench.Engine(binary=binary))
+
+
+def test_a_device_may_have_an_engine_of_its_own(model, tmp_path):
+    engine = bench.Engine(binary=program(tmp_path, sample("x86_default")))
+    assert bench.benchmark(model, engine={"host": engine}).engine == "benchmark_model"
+    plain = bench.benchmark(model, engine={}, min_runs=2, min_seconds=0)
+    assert plain.engine != "benchmark_model"
+    with pytest.raises(tfeffi.BadInput, match='engine of device "adb", which is not measured'):
+        bench.benchmark(model, engine={"adb": engine})
+
+
 def test_operators_are_told_if_asked(model, tmp_path):
     binary = program(tmp_path, sample("x86_opprof_peakmem"))
     row = bench.benchmark(model, engine=bench.Engine(binary=binary, operators=True))

@@ -135,7 +135,15 @@ def test_the_python_tool_of_the_same_name_is_read(name):
             "First inference: 18535, Warmup (avg): 14462.3, Inference (avg): 14575.2",
             {"init_ms": 5.685, "first_ms": 18.535, "mean_ms": 14.5752},
         ),
-        ("count=1 curr=36", {"runs": 1, "mean_ms": 0.036, "min_ms": 0.036, "max_ms": 0.036}),
+        ("count=1 curr=136", {"runs": 1, "mean_ms": 0.136, "min_ms": 0.136, "max_ms": 0.136}),
+        (  # whole microseconds are coarse here, and the mean is not
+            "count=9 avg=37.0812 median=37", {"runs": 9, "mean_ms": 0.0370812},
+        ),
+        ("count=9 avg=37 median=37", {"runs": 9, "mean_ms": 0.037, "p50_ms": 0.037, "step_ms": 1e-3}),
+        (
+            "Inference (avg): 0.04 ms (9 runs)\nInference (median): 0.00 ms",
+            {"runs": 9, "mean_ms": 0.04, "p50_ms": 0.0, "step_ms": 0.01},
+        ),
         ("Timings (microseconds): count=1 curr=36", {}),  # of a profile
         ("Memory (bytes): count=0", {}),
         ("Overall peak memory footprint (MB) via periodic monitoring: -1", {}),

@@ -11,15 +11,17 @@ A config with `experiment = "NAME"` is run by `tfeffi/study/experiments/NAME.py`
 import importlib
 import pathlib
 import pkgutil
+import shutil
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from tfeffi import files
 from tfeffi.errors import BadInput, near
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 
-__all__ = ["Cells", "find", "names", "run", "spread"]
+__all__ = ["Cells", "find", "names", "run", "spread", "write"]
 
 
 def names() -> list[str]:
@@ -59,3 +61,17 @@ def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = 
         result.add_row(**row)
     result.write(pathlib.Path(workdir) / "result.json")
     return result
+
+
+def write(result: Result, workdir: str | pathlib.Path, output: str | pathlib.Path) -> None:
+    """Writes a result elsewhere too, and beside it the files that its rows name ("file").
+
+    Args:
+        result: of `run`.
+        workdir: that of the run, where these files are.
+        output: the path of the JSON file.
+    """
+    for name in (row["file"] for row in result.rows if "file" in row):
+        with files.replacing(pathlib.Path(output).with_name(name)) as temporary:
+            shutil.copyfile(pathlib.Path(workdir) / name, temporary)
+    result.write(output)

@@ -10,7 +10,7 @@
         train      what differs from config.train
         methods    of the training, in place of config.methods
         exports    {NAME: arguments of tfeffi.export}, a row each; default config.exports
-        keep       {NAME of an export: path}: where the file of the median seed is put
+        keep       {NAME of an export: file name}: the median seed's, in the workdir and beside --output
 
 The first network's first export is what the others are held against. Accuracies are of the exported
 files on all test images; nothing is stopped or chosen by them but the median.
@@ -68,11 +68,11 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
     for row, (name, label) in zip(
         latencies.timed(cells, rows, config.get("clock")), _pairs(plans), strict=True
     ):
-        if target := plans[name].get("keep", {}).get(label):
-            source = cells.workdir / row["kept"]
-            with files.replacing(pathlib.Path(target)) as temporary:
-                shutil.copyfile(source, temporary)
-        yield row | ({"file": target, "sha256": files.sha256(target)} if target else {})
+        if kept := plans[name].get("keep", {}).get(label):
+            with files.replacing(cells.workdir / kept) as temporary:
+                shutil.copyfile(cells.workdir / row["kept"], temporary)
+            row |= {"file": kept, "sha256": files.sha256(cells.workdir / kept)}
+        yield row
 
 
 def plan(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
