@@ -13,7 +13,6 @@ from absl import app, flags
 
 from tfeffi.errors import BadInput
 
-
 _OF_CONFIG = f"{BadInput.__module__}.{BadInput.__name__}: "  # before what a config file raises
 
 

@@ -158,7 +158,9 @@ def _engines(engine: Engine | Mapping[str, Engine] | None, names: Sequence[str])
     if isinstance(engine, Mapping):
         for name in engine:
             if name not in names:
-                raise BadInput(f'engine of device "{name}", which is not measured; {near(name, names)}')
+                raise BadInput(
+                    f'engine of device "{name}", which is not measured; {near(name, names)}'
+                )
         engines = [engine.get(name) or Engine() for name in names]
     else:
         engines = [engine or Engine()] * len(names)

@@ -179,9 +179,7 @@ def _precedes(row, rows) -> bool:
 
 
 def _touching(tensors, rows, side: str) -> list:
-    return [
-        row for row in rows if row.operator and set(tensors) & set(getattr(row.operator, side))
-    ]
+    return [row for row in rows if row.operator and set(tensors) & set(getattr(row.operator, side))]
 
 
 def _feeds_macs(row, rows) -> bool:
