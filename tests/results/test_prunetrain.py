@@ -1,0 +1,37 @@
+"""What results/prunetrain.json shows: how much of training PruneTrain takes away, and what it costs."""
+
+import pathlib
+
+import pytest
+
+from configs import prunetrain as card
+from tfeffi.study.results import Result
+
+RESULT = pathlib.Path(__file__).parents[2] / "results" / "prunetrain.json"
+GROUPS = card.get_config().to_dict()["groups"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    if not RESULT.exists():
+        pytest.skip("prunetrain.json is not measured yet")
+    return {row["name"]: row for row in Result.read(RESULT).rows}
+
+
+def test_every_strategy_is_there_with_its_seeds(rows):
+    wanted = {name: group for group in GROUPS.values() for name in group["strategies"]}
+    assert rows.keys() == wanted.keys()
+    for name, group in wanted.items():
+        assert rows[name]["n"] == len(group["seeds"])
+
+
+def test_half_of_training_goes_at_92_percent(rows):
+    row = rows["ResNet-32 PruneTrain"]
+    assert row["n"] >= 2 and row["accuracy_mean"] >= 0.918
+    assert row["train_macs_removed_mean"] >= 0.55 and row["train_seconds_removed_mean"] >= 0.45
+
+
+def test_the_four_measures_are_there_for_every_epoch(rows):
+    for row in rows.values():
+        for column in ("train_macs", "seconds", "validation_accuracy"):
+            assert len(row["history"][column]) == row["epochs"], (row["name"], column)
