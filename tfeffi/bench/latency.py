@@ -138,7 +138,7 @@ def compare(
         ]  # fmt: skip
     for (full_name, _), one, answers in zip(opened, engines, answered, strict=True):
         for path, measured in zip(paths, answers, strict=True):
-            _check_steps(path, full_name, measured)
+            _check_steps(path, full_name, measured, len(paths) > 1 and measured is answers[0])
         for path, content, measured in zip(paths, contents, answers, strict=True):
             row = _summary(measured, warmup_runs)
             if len(paths) > 1:
@@ -220,13 +220,13 @@ def _summary(measured: list[dict], warmup_runs: int) -> dict:
     return row
 
 
-def _check_steps(path: str, device: str, measured: list[dict]) -> None:
-    """ModelError for times of 0, a warning for a program that tells them too roughly."""
+def _check_steps(path: str, device: str, measured: list[dict], is_first: bool) -> None:
+    """A warning for a program that tells times too roughly, ModelError for a first one of 0."""
     middle = min(answer.get("p50_ms", answer.get("mean_ms", math.inf)) for answer in measured)
-    if middle <= 0:
+    if is_first and middle <= 0:
         raise ModelError(
-            f'"{path}" takes less time on {device} than its program can tell; measure it with LiteRT '
-            "in Python, or with a benchmark_model that prints microseconds"
+            f'"{path}" takes less time on {device} than its program can tell, so that nothing can be '
+            "held against it; put another file first, or measure with LiteRT in Python"
         )
     if steps := [answer["step_ms"] for answer in measured if "step_ms" in answer]:
         warnings.warn(
