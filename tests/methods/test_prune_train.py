@@ -477,6 +477,7 @@ def test_the_batch_shrinks_when_another_method_lets_the_model_grow():
     assert last.bytes(batches[-1]) <= budget
 
 
+@pytest.mark.slow
 def test_two_replicas_prune_as_one():
     done = subprocess.run(
         [sys.executable, "-m", "tests.methods.pruning_replicas"], capture_output=True, text=True,

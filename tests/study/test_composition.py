@@ -97,6 +97,7 @@ def tiny():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_another_configuration_is_another_cell_with_files_of_its_own(tmp_path):
     experiments.run(tiny(), tmp_path, verbose=False)
     first = {path: path.read_bytes() for path in tmp_path.rglob("model.*")}

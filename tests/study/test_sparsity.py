@@ -27,6 +27,7 @@ CONFIG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_zeros_and_shared_values_from_trained_classifiers(tmp_path):
     config = {**CONFIG, "trained_workdir": str(tmp_path / "trained")}
     result = experiments.run(config, tmp_path / "work", verbose=False)

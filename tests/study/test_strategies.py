@@ -119,6 +119,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, me
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["prunetrain", "pareto_cifar10"])
 def test_every_training_of_the_configs_can_begin(name):
     """On a few images of noise; what they measure takes hours."""

@@ -29,7 +29,7 @@ def family(examples):
     )
 
 
-@family(120)
+@family(60)
 @given(GRAPH, st.integers(0, 999))
 def test_dropping_equals_masking_where_channels_are_read(graph, seed):
     drawn = draw(graph)
