@@ -22,7 +22,8 @@ def test_none_is_missing():
 
 
 @pytest.mark.parametrize(
-    "name", ["MobileNetV3Small", "ConvNeXtTiny", pytest.param("DenseNet121", marks=pytest.mark.slow)]
+    "name",
+    ["MobileNetV3Small", "ConvNeXtTiny", pytest.param("DenseNet121", marks=pytest.mark.slow)],
 )
 def test_the_small_model_equals_the_masked_one_and_one_wrong_channel_shows(name):
     model = applications.built(name, SMALL[name])
