@@ -11,7 +11,8 @@ machine disturbs all alike. Test accuracy at the end; nothing is stopped or chos
 the share of the dense run of the same seed, which has the small images, too.
 
 Why: PruneTrain saves most when it prunes early. Here the penalty acts while images are small, and is
-over after a fifth of the epochs; what is left is trained on without it.
+over after a fifth of the epochs, a quarter to a half where it has to follow growth; what is left is
+trained on without it.
 
 Source: Lym et al. 2019, arXiv 1901.09290, table 1: ResNet-32 loses 53 % of its training and 66 % of its
 inference multiply-adds at 91.8 %, ResNet-50 50 % and 70 % at 93.1 %, in 182 epochs. The combination with

@@ -115,7 +115,8 @@ def _engines():
 
     def engine(device):
         binary = binaries.get(None, binaries.get(device))
-        python = None if binary and None not in binaries else _DEVICE_PYTHON.value
+        others = len(binaries) < len(_DEVICE.value) and None not in binaries
+        python = None if binary and others else _DEVICE_PYTHON.value
         native = {
             "binary": binary, "gpu": _GPU.value, "nnapi": _NNAPI.value, "operators": _PROFILE.value,
             "external_delegate": _EXTERNAL_DELEGATE.value,

@@ -215,6 +215,7 @@ def test_a_recorded_int8_network_is_matched_on_both_processors(machine):
         (["StatefulPartitionedCall:0", "m_1/dense_1/MatMul1"], {"dense"}, ("dense",)),
         (["m_1/other_1/Relu"], {"dense"}, ()),
         (["m/quant_a_conv/BiasAdd;m/quant_a_conv/Conv2D"], {"a/conv"}, ("a/conv",)),  # from tfmot
+        (["m/quant_conv_1/BiasAdd;m/quant_conv_1/Conv2D"], {"conv", "conv_1"}, ("conv_1",)),
         (["StatefulPartitionedCall:0"], None, ()),
         (["arith.constant3", ""], None, ()),
         ([], None, ()),

@@ -134,6 +134,11 @@ def test_another_recipe_of_the_same_name_has_another_file(made):
         ({"base": "reference", "seeds": (0,), "exports": {"a": {"quantise": "int8"}}}, "quantize"),
         ({"base": "reference", "seeds": (0,), "exports": {"a": {"quantize": "int7"}}}, "int8"),
         ({"base": "reference", "seeds": (0,), "keep": {"int4": "a.tflite"}}, 'no export "int4"'),
+        (
+            {"base": "reference", "seeds": (0,), "keep": {"int8": "a/b.tflite"}},
+            "must be a file name",
+        ),
+        ({"base": "reference", "seeds": (0,), "keep": {"int8": "kept.tflite"}}, "of another file"),
         ({"base": "reference", "seeds": (0,), "methods": [{"name": "muon"}]}, "muon"),
         (taught_by(network="referee"), 'no network "referee" before this one'),
         (taught_by(network="wrong"), 'no network "wrong" before this one'),

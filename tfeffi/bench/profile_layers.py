@@ -40,10 +40,10 @@ def _layer(call: str, known: Collection[str] | None) -> str | None:
     parts = [_CALL.sub("", part) for part in call.split("/")[1:-1]]  # without model and operation
     if known is None:
         return "/".join(parts) or None
-    bridged = {_QUANTIZED + name.replace("/", "_"): name for name in known}
     for start in (0, 1):  # within a model that looks several times, the layers are of its only one
         for end in range(len(parts), start, -1):  # a layer may have scopes of its own below it
-            path = "/".join(parts[start:end])
-            if path in known or path in bridged:
-                return path if path in known else bridged[path]
-    return None
+            if (path := "/".join(parts[start:end])) in known:
+                return path
+    bridged = {_QUANTIZED + name.replace("/", "_"): name for name in known}
+    scopes = call.split("/")  # of tf_keras, which puts no number behind a name
+    return next((bridged[scope] for scope in scopes if scope in bridged), None)

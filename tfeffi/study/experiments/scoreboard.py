@@ -118,9 +118,18 @@ def _check(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]) -> Non
         _check_teacher(f"{where}: teacher", spec, plans)
     for label, arguments in spec["exports"].items():
         specs.check_export(f"{where}: exports.{label}", arguments)
-    for label in spec.get("keep", {}):
+    taken = {file for other in plans.values() if other is not spec for file in _kept(other)}
+    for label, file in spec.get("keep", {}).items():
         if label not in spec["exports"]:
             raise BadInput(f'{where}: keep: no export "{label}"; {near(label, spec["exports"])}')
+        if pathlib.Path(file).name != file or not file.endswith(".tflite"):
+            raise BadInput(f'{where}: keep: "{file}" must be a file name that ends in .tflite')
+        if file in taken or _kept(spec).count(file) > 1:
+            raise BadInput(f'{where}: keep: "{file}" is the name of another file, too')
+
+
+def _kept(spec: Mapping[str, Any]) -> list[str]:
+    return list(spec.get("keep", {}).values())
 
 
 def _check_teacher(where: str, spec: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
