@@ -154,7 +154,7 @@ def explain(model: str | os.PathLike, error: str) -> str:
         return f'"{model}" is damaged or cut short; export it again'
     if "no_integer_overflow_from_quantization" in error:
         return (
-            f'LiteRT cannot run "{model}": a quantized number does not fit its integers, as some '
+            f'LiteRT cannot run "{model}": a quantized number does not fit its integers, maybe as some '
             f"activations hardly vary (fresh weights?): train it, or take another recipe: {error}"
         )
     return f'LiteRT cannot run "{model}": {error}'
