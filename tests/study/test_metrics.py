@@ -79,7 +79,7 @@ def test_the_spread_is_written_with_the_decimals_of_the_mean():
         ("init_ms", "init", "ms", "less"),
         ("keras_accuracy_mean", "keras accuracy", "%", "more"),
         ("export_seconds", "export seconds", "s", "less"),
-        ("arena_bytes", "arena bytes", "bytes", "less"),
+        ("cache_bytes", "cache bytes", "bytes", "less"),
         ("top1_agreement", "top1 agreement", "%", "more"),
         ("host_memory_mb", "host memory", "mb", "less"),
         ("depth", "depth", "", ""),

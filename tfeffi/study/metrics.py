@@ -76,6 +76,7 @@ _KNOWN = (
     Metric("weight_bytes", "weights", "bytes", "less", gain="smaller"),
     Metric("zip_bytes", "zipped", "bytes", "less", gain="smaller"),
     Metric("activation_bytes", "peak activations", "bytes", "less", gain="smaller"),
+    Metric("arena_bytes", "peak arena", "bytes", "less", gain="smaller"),
     Metric("macs", "MACs", "count", "less", gain="fewer"),
     Metric("params", "parameters", "count", "less", gain="fewer"),
     Metric("train_seconds_mean", "training", "s", "less", gain="less"),
