@@ -28,7 +28,8 @@ from ml_collections import ConfigDict
 def proximal(**changes):
     """PruneTrain with exact zeros, early: what a short schedule needs."""
     return {
-        "name": "prune_train", "ratio": 0.75, "interval": 1, "variant": "proximal", "stop": 8,
+        "name": "prune_train", "ratio": 0.9, "interval": 1, "variant": "proximal",
+        "weighting": "macs", "multiple_of": 16, "target": 0.42, "stop": 5,
     } | changes  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def pair(name, epochs, sizes, seeds, **model):
         "strategies": ordered(
             {
                 name: {**common, "methods": (small,)},
-                f"{name} PruneTrain": {**common, "methods": (small, proximal(stop=epochs // 5))},
+                f"{name} PruneTrain": {**common, "methods": (small, proximal())},
             }
         ),
     }
@@ -103,7 +104,9 @@ def get_config():
             },
             "groups": ordered(
                 {
-                    "ResNet-32": pair("ResNet-32", 40, ((0, 16), (10, 24), (24, 32)), (0, 1)),
+                    "ResNet-32": pair(
+                        "ResNet-32", 16, ((0, 16), (5, 24), (10, 32)), (0, 1), width=32
+                    ),
                     "ResNet-20": variants(16, ((0, 16), (5, 24), (11, 32)), (0,)),
                     "ResNet-50": pair(
                         "ResNet-50", 20, ((0, 16), (6, 24), (13, 32)), (0,), depth=50

@@ -18,12 +18,14 @@ from tfeffi.analysis.memory import training_memory
 from tfeffi.errors import BadInput
 from tfeffi.methods.prune_train import (
     GroupLasso,
+    class_macs,
     group_norms,
     penalty_from_ratio,
     reconfigure,
     shrink_groups,
     zero_then_check,
 )
+from tfeffi.surgery import Coupling
 from tfeffi.train import Settings, fit, loop
 from tfeffi.train.loop import begin
 
@@ -137,13 +139,56 @@ def test_which_groups_there_are():
     assert float(lasso()) == pytest.approx(by_hand, rel=1e-6)
 
 
-def test_the_size_factor_is_the_root_of_the_number_of_weights():
+def test_the_weighting_by_size_is_the_root_of_the_number_of_weights():
     model = sequential()
-    plain, sized = GroupLasso(model), GroupLasso(model, size_factor=True)
+    plain, sized = GroupLasso(model), GroupLasso(model, weighting="size")
     by_hand = sum(float(np.sum(np.array(one.norms()) * np.sqrt(one.sizes))) for one in plain.groups)
     assert float(sized()) == pytest.approx(by_hand, rel=1e-6)
     reads = {one.layer: one.sizes[0] for one in plain.groups if one.reads}
     assert reads == {"two": 9 * 8, "hidden": 4 * 4 * 10, "logits": 4}
+
+
+@pytest.mark.parametrize("of", ["sequential", "residual"])
+def test_the_macs_of_a_class_are_what_surgery_saves(of):
+    model = {"sequential": sequential, "residual": residual}[of]()
+    saved, seen = class_macs(Coupling.of(model)), 0
+    for one in GroupLasso(model).groups:
+        if not one.reads:
+            rest = list(range(1, len(one.counts)))
+            cut, _ = tfeffi.reindex(model, {one.layer: rest})
+            found = tfeffi.cost(model).macs - tfeffi.cost(cut).macs
+            assert saved[one.classes[0]] == pytest.approx(found, rel=1e-9) and found > 0
+            seen += 1
+    assert seen >= 3
+
+
+def test_the_weighting_by_macs_is_the_mean_norm_times_the_million_macs_of_each_class():
+    model = residual()
+    lasso = GroupLasso(model, weighting="macs")
+    coupling = Coupling.of(model)
+    norms = {}
+    for one in lasso.groups:
+        for number, free, norm in zip(one.classes, one.counts, np.array(one.norms()), strict=True):
+            if free:
+                norms.setdefault(int(number), []).append(norm)
+    macs = class_macs(coupling)
+    by_hand = sum(macs[number] / 1e6 * np.mean(values) for number, values in norms.items())
+    assert max(map(len, norms.values())) > 2  # the residual path is one class
+    assert float(lasso()) == pytest.approx(by_hand, rel=1e-5)
+    before = np.array(lasso.groups[0].norms())
+    lasso.shrink(0.5)
+    fall = before - np.array(lasso.groups[0].norms())
+    np.testing.assert_allclose(fall, 0.5 * lasso.factor(lasso.groups[0]), rtol=0.05)
+
+
+def test_the_penalty_ends_when_few_enough_macs_are_left():
+    method = methods.build("prune_train", **STRONG, target=0.1)
+    history = trained(methods_=[method]).history
+    found, macs = ([row[name] for row in history] for name in ("lambda", "macs"))
+    dense = tfeffi.cost(residual()).macs
+    for penalty, left in zip(found, macs, strict=True):
+        assert (penalty == 0) == (left <= 0.1 * dense)
+    assert found[0] > 0 and found[-1] == 0
 
 
 def test_gradients_are_finite_at_zero():
@@ -510,6 +555,8 @@ def test_two_replicas_prune_as_one():
         ({"multiple_of": 0}, "multiple_of=0"),
         ({"granularity": 0}, "granularity=0"),
         ({"threshold": -1}, "threshold=-1 must be a number from 0"),
+        ({"weighting": "mac"}, 'weighting="mac" is not known; did you mean "macs"'),
+        ({"target": 1.5}, "target=1.5 is the share .* between 0 and 1"),
         ({"variant": "proximol"}, 'variant="proximol" is not known; did you mean "proximal"'),
     ],
 )

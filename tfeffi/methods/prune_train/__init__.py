@@ -10,6 +10,7 @@ reconfiguration", arXiv 1901.09290.
 
 from tfeffi.methods.prune_train.lasso import (
     GroupLasso,
+    class_macs,
     group_norms,
     penalty_from_ratio,
     shrink_groups,
@@ -27,6 +28,7 @@ __all__ = [
     "PruneTrain",
     "Reconfigured",
     "build",
+    "class_macs",
     "dense_classes",
     "group_norms",
     "penalty_from_ratio",

@@ -7,8 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfeffi.errors import BadInput
+from tfeffi.analysis.cost import cost
+from tfeffi.errors import BadInput, near
 from tfeffi.surgery import Coupling, kernels
+
+WEIGHTINGS = ("equal", "size", "macs")
 
 FLOOR = 1e-8  # under the root, so that a group of zeros has a gradient
 
@@ -106,6 +109,7 @@ class Groups:
         axis: of the channels.
         reads: whether the channels are read here; else they are made.
         number: (n,) the group of each position, or None if each is its own.
+        classes: (groups,) the class in `Coupling.classes` of each.
         counts: (groups,) 1 for those that are penalised, 0 for those that must stay.
     """
 
@@ -114,6 +118,7 @@ class Groups:
     axis: int
     reads: bool
     number: np.ndarray | None
+    classes: np.ndarray
     counts: np.ndarray
 
     @property
@@ -138,23 +143,33 @@ class GroupLasso:
 
     Args:
         model: a functional or built Sequential model, or its `Coupling`.
-        size_factor: whether a norm is multiplied by the root of the number of its weights.
+        weighting: what a norm counts: "equal": once, as in the paper; "size": √(number of its weights)
+            times; "macs": as many times as channels that live and die together cost million
+            multiply-adds, shared among their groups, so that R counts what could be saved.
+        input_shape: for "macs", the shape of one example where the model leaves it open.
 
     Raises:
-        BadInput: the model is subclassed or not built.
+        BadInput: the model is subclassed or not built; an unknown weighting.
 
     Example:
         lasso = GroupLasso(model)
         loss = cross_entropy + 1e-4 * lasso()
 
-    Source: PruneTrain (Lym et al. 2019, arXiv 1901.09290, equation 2).
+    Source: PruneTrain (Lym et al. 2019, arXiv 1901.09290, equation 2); "size" is its section 4.1;
+        penalties in proportion to cost are MorphNet's (Gordon et al. 2018, arXiv 1711.06798).
     """
 
-    def __init__(self, model: keras.Model | Coupling, size_factor: bool = False):
+    def __init__(self, model: keras.Model | Coupling, weighting: str = "equal", input_shape=None):
+        check_weighting(weighting)
         coupling = model if isinstance(model, Coupling) else Coupling.of(model)
-        self.size_factor = size_factor
         self.groups = tuple(_groups(coupling))
         self.channels = coupling.classes.count - len(coupling.classes.pinned)  # free to go
+        self._factors = {one: one.counts for one in self.groups}
+        if weighting == "size":
+            self._factors = {one: one.counts * np.sqrt(one.sizes) for one in self.groups}
+        if weighting == "macs":
+            shares = _shares(coupling, self.groups, input_shape)
+            self._factors = {one: one.counts * shares[one.classes] for one in self.groups}
 
     def __call__(self):
         """R(W), a float32 scalar."""
@@ -176,8 +191,41 @@ class GroupLasso:
             one.variable.assign(shrink_groups(kernel, one.axis, shorter, one.number))
 
     def factor(self, groups: Groups) -> np.ndarray:
-        """(groups,) what a norm is multiplied by in R."""
-        return groups.counts * np.sqrt(groups.sizes) if self.size_factor else groups.counts
+        """(groups,) float32, what a norm is multiplied by in R."""
+        return self._factors[groups]
+
+
+def check_weighting(weighting: str) -> None:
+    """Raises BadInput for an unknown weighting."""
+    if weighting not in WEIGHTINGS:
+        raise BadInput(
+            f'prune_train: weighting="{weighting}" is not known; {near(weighting, WEIGHTINGS)}'
+        )
+
+
+def class_macs(coupling: Coupling, input_shape=None) -> np.ndarray:
+    """The multiply-adds of the kernels that make or read the channels of each class.
+
+    Args:
+        coupling: of the model.
+        input_shape: the shape of one example where the model leaves it open.
+
+    Returns:
+        float64 (classes,), for one example: what surgery saves when this class goes alone.
+    """
+    macs = {layer.name: layer.macs for layer in cost(coupling.graph.model, input_shape).layers}
+    total = np.zeros(coupling.classes.count)
+    for side in (*kernels.made(coupling), *kernels.read(coupling)):
+        np.add.at(total, side.classes, macs[side.layer] / len(side.classes))
+    return total
+
+
+def _shares(coupling: Coupling, groups: tuple[Groups, ...], input_shape) -> np.ndarray:
+    """float32 (classes,) the million multiply-adds of a class by the number of its groups."""
+    count = np.zeros(coupling.classes.count)
+    for one in groups:
+        np.add.at(count, one.classes, 1)
+    return (class_macs(coupling, input_shape) / np.maximum(count, 1) / 1e6).astype(np.float32)
 
 
 def _groups(coupling: Coupling) -> Iterator[Groups]:
@@ -189,5 +237,5 @@ def _groups(coupling: Coupling) -> Iterator[Groups]:
         if counts.any() and side.variable.trainable:
             yield Groups(
                 side.layer, side.variable, side.axis, side.reads,
-                None if own else number.astype(np.int32), counts,
+                None if own else number.astype(np.int32), order, counts,
             )  # fmt: skip

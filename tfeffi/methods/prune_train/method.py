@@ -6,7 +6,12 @@ from tfeffi.analysis.cost import cost
 from tfeffi.analysis.memory import TrainingMemory, largest_batch, training_memory
 from tfeffi.errors import BadInput, near
 from tfeffi.methods.method import Method
-from tfeffi.methods.prune_train.lasso import GroupLasso, check_ratio, penalty_from_ratio
+from tfeffi.methods.prune_train.lasso import (
+    GroupLasso,
+    check_ratio,
+    check_weighting,
+    penalty_from_ratio,
+)
 from tfeffi.methods.prune_train.reconfiguration import check_threshold, reconfigure
 
 VARIANTS = ("threshold", "proximal")
@@ -22,7 +27,7 @@ class PruneTrain(Method):
     def __init__(self, **settings):
         self._settings = settings
         self.variant, self.ratio = settings["variant"], settings["ratio"]
-        self.penalty, self._params = None, 0
+        self.penalty, self._params, self._macs = None, 0, 0
         self._lasso, self._lasso_of = None, None
 
     def on_model(self, run) -> None:
@@ -56,7 +61,7 @@ class PruneTrain(Method):
         due = run.epoch % s["interval"] == 0 and s["start"] <= run.epoch <= stop
         if due or run.epoch == stop:
             self._reconfigure(run)
-        if run.epoch == s["stop"]:
+        if run.epoch == s["stop"] or self._is_small(run):
             self.penalty.assign(0.0)
         counted = cost(run.model, (*run.image_size, run.train.images.shape[-1]))
         run.scalars |= {
@@ -76,14 +81,15 @@ class PruneTrain(Method):
         return dict(self._settings)
 
     def state(self) -> dict:
-        return {"params": self._params}
+        return {"params": self._params, "macs": self._macs}
 
     def restore(self, state: dict) -> None:
-        self._params = state["params"]
+        self._params, self._macs = state["params"], state["macs"]
 
     def _groups(self, run) -> GroupLasso:
         if self._lasso_of is not run.model:
-            self._lasso = GroupLasso(run.model, self._settings["size_factor"])
+            weighting, shape = self._settings["weighting"], run.train.images.shape[1:]
+            self._lasso = GroupLasso(run.model, weighting, shape if weighting == "macs" else None)
             self._lasso_of = run.model
         return self._lasso
 
@@ -92,6 +98,17 @@ class PruneTrain(Method):
         lasso = float(self._groups(run)())
         self.penalty.assign(penalty_from_ratio(run.first_loss(), lasso, self.ratio))
         self._params = run.model.count_params()
+        self._macs = max(self._macs, self._count(run))
+
+    def _is_small(self, run) -> bool:
+        """Whether the target is reached."""
+        target = self._settings["target"]
+        return target is not None and self._count(run) <= target * self._macs
+
+    @staticmethod
+    def _count(run) -> int:
+        """Multiply-adds of an image of the full size, also while they are smaller."""
+        return cost(run.model, run.train.images.shape[1:]).macs
 
     def _reconfigure(self, run) -> None:
         s = self._settings
@@ -133,10 +150,11 @@ def build(
     threshold: float = 1e-4,
     relative: bool = False,
     variant: str = "threshold",
-    size_factor: bool = False,
+    weighting: str = "equal",
     multiple_of: int = 1,
     start: int = 1,
     stop: int | None = None,
+    target: float | None = None,
     memory_bytes: float | None = None,
     granularity: int = 32,
     max_batch: int | None = None,
@@ -151,11 +169,15 @@ def build(
         variant: "threshold": λR(W) is added to the loss, and weights come near zero. "proximal":
             after each step every group becomes shorter by λ·learning rate/(1 − momentum), and
             weights become exactly zero.
-        size_factor: whether a group's norm counts √(number of its weights) times.
+        weighting: what a group's norm counts in the penalty: "equal" (once), "size" (√(number of its
+            weights) times) or "macs" (as many times as its channel costs million multiply-adds), see
+            `GroupLasso`.
         multiple_of: widths are rounded up to multiples of this.
         start: the first epoch after which there may be a reconfiguration.
         stop: the epoch that ends with the last one; from then on there is no penalty, and what is
             left is trained on. None: the last epoch, as in the paper.
+        target: share of the multiply-adds of the whole model, in (0, 1); the first reconfiguration
+            after which no more are left ends the penalty, as `stop` does. None: no such end.
         memory_bytes: for a training step; with it the batch grows to the largest that fits, and the
             learning rate in proportion. None: the batch stays.
         granularity: the batch is a multiple of this.
@@ -167,6 +189,7 @@ def build(
     settings = dict(locals())
     check_ratio(ratio)
     check_threshold(threshold)
+    check_weighting(weighting)
     if variant not in VARIANTS:
         raise BadInput(f'prune_train: variant="{variant}" is not known; {near(variant, VARIANTS)}')
     for name in ("interval", "multiple_of", "granularity"):
@@ -180,4 +203,9 @@ def build(
             raise BadInput(f"prune_train: {name}={value!r} must be a number of at least 1, or None")
     if not 1 <= start <= (start if stop is None else stop):
         raise BadInput(f"prune_train: start={start} and stop={stop} must rise from 1")
+    if target is not None and not (isinstance(target, float) and 0 < target < 1):
+        raise BadInput(
+            f"prune_train: target={target!r} is the share of the multiply-adds that is to be left and "
+            "must be between 0 and 1, such as 0.4"
+        )
     return PruneTrain(**settings)
