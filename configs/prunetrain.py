@@ -28,8 +28,8 @@ from ml_collections import ConfigDict
 def proximal(**changes):
     """PruneTrain with exact zeros, early: what a short schedule needs."""
     return {
-        "name": "prune_train", "ratio": 0.9, "interval": 1, "variant": "proximal",
-        "weighting": "macs", "multiple_of": 16, "target": 0.42, "stop": 5,
+        "name": "prune_train", "ratio": 0.85, "interval": 1, "variant": "proximal",
+        "weighting": "macs", "multiple_of": 16, "target": 0.42, "stop": 4,
     } | changes  # fmt: skip
 
 
@@ -100,7 +100,8 @@ def get_config():
                 "learning_rate": 0.15,
                 "schedule": {"name": "triangular", "peak_at": 0.15},
                 "l2": 5e-4,
-                "augment": {"crop": 4, "flip": "alternate"},
+                "augment": {"crop": 2, "flip": "alternate"},
+                "test_views": "flip",
             },
             "groups": ordered(
                 {
