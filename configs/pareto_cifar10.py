@@ -16,7 +16,7 @@ Why: a method pays if its point is not below and right of another's. Each has it
 Source: the question is that of Buehler 2020, chapter 3; each method's card names its own.
 
 Cost: some three hours on two cores, and most of 20 GB, as each process holds its data. Nothing is done
-twice. Where the CPU has bfloat16, `--config.train.precision=mixed_bfloat16` puts all but "float32" into it.
+twice. Where the CPU has bfloat16, `--config.train.precision=mixed_bfloat16` is for all but the first row.
 """
 
 import pathlib
