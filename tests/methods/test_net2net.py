@@ -1,5 +1,7 @@
 """Net2Net: growing changes nothing that is computed; with PruneTrain it takes turns."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -130,8 +132,8 @@ def test_the_rate_is_lowered_from_each_growth_on():
     assert rates == pytest.approx([0.04, 0.02, 0.02, 0.01])
 
 
-def both(ratio=0.8):
-    prune = methods.build("prune_train", ratio=ratio, interval=1, variant="proximal")
+def both(ratio=0.8, **more):
+    prune = methods.build("prune_train", ratio=ratio, interval=1, variant="proximal", **more)
     return [growing(deepen=["b0_one"], epochs=[2]), prune]
 
 
@@ -149,6 +151,22 @@ def test_grow_and_prune_take_turns_and_lambda_is_learned_anew(tmp_path):
     for x, y in zip(again.model.variables, made.model.variables, strict=True):
         np.testing.assert_array_equal(np.array(x), np.array(y))
     assert [row["lambda"] for row in again.history] == penalties
+
+
+def test_a_target_is_a_share_of_the_model_that_has_grown(tmp_path):
+    slow = {"learning_rate": 0.02, "schedule": {"name": "constant"}}
+    chosen = functools.partial(both, 0.9, target=0.7)
+    made = trained(methods_=chosen(), **slow)
+    macs, penalties = ([row[name] for row in made.history] for name in ("macs", "lambda"))
+    assert macs[1] > macs[0]  # the grown one
+    ends = [epoch for epoch, value in enumerate(macs) if epoch > 1 and value <= 0.7 * macs[1]]
+    assert ends and all(penalties[: ends[0]]) and not any(penalties[ends[0] :])
+    for steps in (9, 8):
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, chosen(), stop_after=steps, **slow)
+    again = trained(tmp_path, chosen(), **slow)
+    for name, values in (("macs", macs), ("lambda", penalties)):
+        assert [row[name] for row in again.history] == values
 
 
 def test_lambda_after_growth_is_the_ratio_of_the_grown_model():

@@ -463,6 +463,22 @@ def test_a_killed_run_goes_on_bit_for_bit_across_reconfigurations(tmp_path, prun
         assert row["lambda"] == wanted["lambda"] and row["macs"] == wanted["macs"]
 
 
+@pytest.mark.parametrize(
+    ("variant", "precision"), [("threshold", "float32"), ("proximal", "mixed_bfloat16")]
+)
+def test_a_penalty_by_macs_while_images_grow(variant, precision):
+    """The weights of the groups are those of the full size throughout, so λ keeps its meaning."""
+    resizing = methods.build("progressive_resizing", sizes=[(0, 4), (2, 8)])
+    strong = {**STRONG, "ratio": 0.97, "variant": variant, "weighting": "macs"}
+    prune = methods.build("prune_train", **strong)
+    made = trained(methods_=[resizing, prune], precision=precision)
+    penalties = [row["lambda"] for row in made.history]
+    assert len(set(penalties)) == 1 and penalties[0] > 0
+    dies = tfeffi.cost(made.model).macs < tfeffi.cost(residual()).macs
+    assert dies == (variant == "proximal")
+    assert all(np.isfinite(tf.convert_to_tensor(w)).all() for w in made.model.weights)
+
+
 def test_what_comes_out_is_an_ordinary_model(tmp_path, pruned):
     made = tfeffi.export(pruned.model, tmp_path / "small.tflite")
     assert made.bytes < tfeffi.export(residual(), tmp_path / "dense.tflite").bytes

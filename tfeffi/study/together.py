@@ -115,7 +115,8 @@ def train(spec: Mapping[str, Any], methods=()) -> dict[str, Any]:
 
     from tfeffi import methods as known
     from tfeffi.analysis.cost import cost
-    from tfeffi.train import Settings, evaluate, experiment, fit
+    from tfeffi.train import Settings, experiment, fit
+    from tfeffi.train.evaluation import score
 
     keras.utils.set_random_seed(spec["seed"])
     splits = experiment.load_splits(spec["data"])
@@ -128,8 +129,10 @@ def train(spec: Mapping[str, Any], methods=()) -> dict[str, Any]:
     )  # fmt: skip
     counted = cost(made.model)
     columns = {key: [row[key] for row in made.history] for key in COLUMNS if key in made.history[0]}
+    scores = score(made.model, splits.test, views=settings.test_views)
     return {
-        "accuracy": evaluate(made.model, splits.test)["accuracy"], "train_macs": made.train_macs,
+        **{key: value for key, value in scores.items() if key != "loss"},
+        "train_macs": made.train_macs,
         "train_seconds": made.train_seconds, "compile_seconds": made.compile_seconds,
         "peak_memory_mb": made.peak_memory_mb, "macs": counted.macs, "params": counted.params,
         "dense_macs": cost(model).macs, "dense_params": model.count_params(), "history": columns,

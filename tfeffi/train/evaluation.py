@@ -112,3 +112,13 @@ def evaluate(
         evaluate(model, tfeffi.data.load("fashion_mini", "test"))["accuracy"]
     """
     return Evaluator(model, loss, views)(data)
+
+
+def score(
+    model: keras.Model, data: Images, loss: str = "cross_entropy", views: str = "one"
+) -> dict[str, float]:
+    """`evaluate`, and beside the accuracy of several views that of one as `accuracy_one_view`."""
+    found = evaluate(model, data, loss, views)
+    if views != "one":
+        found["accuracy_one_view"] = evaluate(model, data, loss)["accuracy"]
+    return found

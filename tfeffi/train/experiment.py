@@ -23,7 +23,7 @@ from tfeffi import data, files, methods, models
 from tfeffi.analysis.cost import cost
 from tfeffi.errors import BadInput, near
 from tfeffi.study.results import Result
-from tfeffi.train.evaluation import evaluate
+from tfeffi.train.evaluation import score
 from tfeffi.train.loop import Trained, fit
 from tfeffi.train.settings import Settings
 
@@ -147,10 +147,7 @@ def measure(
 ) -> dict[str, Any]:
     """The row of a list of replicates: test accuracy (or loss) and what it cost, mean and spread."""
     loss, views = settings.get("loss", "cross_entropy"), settings.get("test_views", "one")
-    scores = [evaluate(t.model, test, loss, views) for t in trained]
-    if views != "one":
-        for score, t in zip(scores, trained, strict=True):
-            score["accuracy_one_view"] = evaluate(t.model, test, loss)["accuracy"]
+    scores = [score(t.model, test, loss, views) for t in trained]
     counted = cost(trained[0].model, test.images.shape[1:])
     columns = {
         "train_seconds": [t.train_seconds for t in trained],

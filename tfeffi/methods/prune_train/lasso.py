@@ -144,12 +144,13 @@ class GroupLasso:
     Args:
         model: a functional or built Sequential model, or its `Coupling`.
         weighting: what a norm counts: "equal": once, as in the paper; "size": √(number of its weights)
-            times; "macs": as many times as channels that live and die together cost million
-            multiply-adds, shared among their groups, so that R counts what could be saved.
+            times; "macs": the million multiply-adds of the channels that live and die together, see
+            `class_macs`, shared among their groups, so that R counts what could be saved.
         input_shape: for "macs", the shape of one example where the model leaves it open.
 
     Raises:
-        BadInput: the model is subclassed or not built; an unknown weighting.
+        BadInput: the model is subclassed or not built; an unknown weighting; "macs" without the
+            shape of an example of a model that leaves it open.
 
     Example:
         lasso = GroupLasso(model)
@@ -211,7 +212,9 @@ def class_macs(coupling: Coupling, input_shape=None) -> np.ndarray:
         input_shape: the shape of one example where the model leaves it open.
 
     Returns:
-        float64 (classes,), for one example: what surgery saves when this class goes alone.
+        float64 (classes,), for one example: what surgery saves when this class goes alone, but for
+        depthwise kernels, which are not counted, and a kernel that both makes and reads the class,
+        whose multiply-adds for one of its channels are counted for either.
     """
     macs = {layer.name: layer.macs for layer in cost(coupling.graph.model, input_shape).layers}
     total = np.zeros(coupling.classes.count)

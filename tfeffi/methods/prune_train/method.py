@@ -1,5 +1,7 @@
 """The Method: group lasso in the loss or after the step, reconfigurations between epochs."""
 
+import numbers
+
 import tensorflow as tf
 
 from tfeffi.analysis.cost import cost
@@ -98,7 +100,7 @@ class PruneTrain(Method):
         lasso = float(self._groups(run)())
         self.penalty.assign(penalty_from_ratio(run.first_loss(), lasso, self.ratio))
         self._params = run.model.count_params()
-        self._macs = max(self._macs, self._count(run))
+        self._macs = self._count(run)
 
     def _is_small(self, run) -> bool:
         """Whether the target is reached."""
@@ -176,15 +178,16 @@ def build(
         start: the first epoch after which there may be a reconfiguration.
         stop: the epoch that ends with the last one; from then on there is no penalty, and what is
             left is trained on. None: the last epoch, as in the paper.
-        target: share of the multiply-adds of the whole model, in (0, 1); the first reconfiguration
-            after which no more are left ends the penalty, as `stop` does. None: no such end.
+        target: share of the multiply-adds of the model that λ was learned for, in (0, 1); at the end
+            of the first epoch that leaves no more the penalty ends. What is left can be less: a
+            reconfiguration takes whatever is dead. None: no such end.
         memory_bytes: for a training step; with it the batch grows to the largest that fits, and the
             learning rate in proportion. None: the batch stays.
         granularity: the batch is a multiple of this.
         max_batch: a limit to its growth.
 
     Raises:
-        BadInput: a ratio outside of (0, 1), an interval of 0, an unknown variant.
+        BadInput: a ratio or target outside of (0, 1), an interval of 0, an unknown variant or weighting.
     """
     settings = dict(locals())
     check_ratio(ratio)
@@ -203,7 +206,8 @@ def build(
             raise BadInput(f"prune_train: {name}={value!r} must be a number of at least 1, or None")
     if not 1 <= start <= (start if stop is None else stop):
         raise BadInput(f"prune_train: start={start} and stop={stop} must rise from 1")
-    if target is not None and not (isinstance(target, float) and 0 < target < 1):
+    is_share = isinstance(target, numbers.Real) and not isinstance(target, bool) and 0 < target < 1
+    if target is not None and not is_share:
         raise BadInput(
             f"prune_train: target={target!r} is the share of the multiply-adds that is to be left and "
             "must be between 0 and 1, such as 0.4"
