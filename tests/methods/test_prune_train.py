@@ -191,6 +191,44 @@ def test_the_penalty_ends_when_few_enough_macs_are_left():
     assert found[0] > 0 and found[-1] == 0
 
 
+def test_kernels_ahead_of_a_normalization_can_keep_their_norm():
+    """And what they compute changes as it does without: their scale is normalized away."""
+    exact = functools.partial(NORMAL, epsilon=1e-9)
+    shrunk, held = (lively(residual(blocks=1, normalization=exact)) for _ in range(2))
+    held.set_weights(shrunk.get_weights())
+    before = {layer.name: np.linalg.norm(layer.kernel) for layer in held.layers if kernel_of(layer)}
+    by = 0.4 * float(np.median([np.median(one.norms()) for one in GroupLasso(held).groups]))
+    GroupLasso(shrunk).shrink(by)
+    GroupLasso(held).shrink(by, hold=True)
+    for name, norm in before.items():
+        one, other = (np.array(model.get_layer(name).kernel) for model in (shrunk, held))
+        factor = norm / np.linalg.norm(one) if name != "logits" else 1.0
+        np.testing.assert_allclose(other, factor * one, rtol=1e-5)
+    assert before["stem"] > 1.1 * np.linalg.norm(shrunk.get_layer("stem").kernel)
+    both = [np.array(model(some_images(), training=True)) for model in (shrunk, held)]
+    np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-4)
+
+
+def kernel_of(layer):
+    return getattr(layer, "kernel", None) is not None
+
+
+def test_a_kernel_that_something_else_takes_is_not_held():
+    x = inputs = keras.Input((8, 8, 1))
+    y = L.Conv2D(4, 3, padding="same", name="bare")(x)
+    x = L.Conv2D(4, 3, padding="same", use_bias=False, name="forks")(y)
+    x = L.Add()([L.BatchNormalization()(x), x])
+    x = L.Conv2D(4, 3, use_bias=False, name="alone")(x)
+    x = L.GlobalAveragePooling2D()(L.BatchNormalization()(x))
+    model = keras.Model(inputs, L.Dense(2, name="logits")(x))
+    names = ("bare", "forks", "alone", "logits")
+    before = {name: np.linalg.norm(model.get_layer(name).kernel) for name in names}
+    GroupLasso(model).shrink(0.01, hold=True)
+    after = {name: np.linalg.norm(model.get_layer(name).kernel) for name in names}
+    assert after["alone"] == pytest.approx(before["alone"], rel=1e-5)
+    assert all(after[name] < 0.999 * before[name] for name in ("bare", "forks", "logits"))
+
+
 def test_gradients_are_finite_at_zero():
     model = sequential()
     for variable in model.trainable_variables:
@@ -573,6 +611,7 @@ def test_two_replicas_prune_as_one():
         ({"threshold": -1}, "threshold=-1 must be a number from 0"),
         ({"weighting": "mac"}, 'weighting="mac" is not known; did you mean "macs"'),
         ({"target": 1.5}, "target=1.5 is the share .* between 0 and 1"),
+        ({"hold": True}, 'hold is of variant="proximal"'),
         ({"variant": "proximol"}, 'variant="proximol" is not known; did you mean "proximal"'),
     ],
 )

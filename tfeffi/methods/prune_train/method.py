@@ -51,7 +51,7 @@ class PruneTrain(Method):
 
     def after_step(self, run) -> None:
         if self.variant == "proximal":
-            self._groups(run).shrink(self._rate * self.penalty)
+            self._groups(run).shrink(self._rate * self.penalty, self._settings["hold"])
 
     def on_epoch_end(self, run) -> None:
         s = self._settings
@@ -153,6 +153,7 @@ def build(
     relative: bool = False,
     variant: str = "threshold",
     weighting: str = "equal",
+    hold: bool = False,
     multiple_of: int = 1,
     start: int = 1,
     stop: int | None = None,
@@ -174,6 +175,8 @@ def build(
         weighting: what a group's norm counts in the penalty: "equal" (once), "size" (√(number of its
             weights) times) or "macs" (as many times as its channel costs million multiply-adds), see
             `GroupLasso`.
+        hold: whether kernels ahead of a batch normalization keep their norm in the proximal step, see
+            `GroupLasso.shrink`; the pull then moves weight from some channels to others.
         multiple_of: widths are rounded up to multiples of this.
         start: the first epoch after which there may be a reconfiguration.
         stop: the epoch that ends with the last one; from then on there is no penalty, and what is
@@ -195,6 +198,10 @@ def build(
     check_weighting(weighting)
     if variant not in VARIANTS:
         raise BadInput(f'prune_train: variant="{variant}" is not known; {near(variant, VARIANTS)}')
+    if hold and variant != "proximal":
+        raise BadInput(
+            f'prune_train: hold is of variant="proximal"; variant="{variant}" has no step to hold'
+        )
     for name in ("interval", "multiple_of", "granularity"):
         value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
