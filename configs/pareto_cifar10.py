@@ -6,17 +6,18 @@
         --output=results/pareto_cifar10.json
 
 What: ResNet-20 with one recipe for as many epochs, and from there with one strategy each: bfloat16, large
-batches, ghost batches, a growing batch, small images first, PruneTrain, Net2Net, both, Muon, look-ahead;
-then the sprint's network and recipe, shortened. All images, the usual augmentation. The strategies of a
-seed train side by side, an epoch in turn. Test accuracy at the end, of one view; nothing is stopped or
-chosen by it.
+batches, ghost batches, steps of the rate, a growing batch, small images first, PruneTrain, Net2Net,
+both, Muon, look-ahead; then the sprint's network and recipe, shortened. All images, the usual
+augmentation. The strategies of a seed train side by side, an epoch in turn. Test accuracy at the end, of
+one view; nothing is stopped or chosen by it.
 
 Why: a method pays if its point is not below and right of another's. Each has its paper, this is one page.
 
 Source: the question is that of Buehler 2020, chapter 3; each method's card names its own.
 
-Cost: some three hours on two cores, and most of 20 GB, as each process holds its data. Nothing is done
-twice. Where the CPU has bfloat16, `--config.train.precision=mixed_bfloat16` is for all but the first row.
+Cost: an estimated three hours on two cores, and most of 20 GB, as each process holds its data. Nothing
+is done twice. Where the CPU has bfloat16, `--config.train.precision=mixed_bfloat16` is for all but the
+first row.
 """
 
 import pathlib
@@ -28,7 +29,7 @@ SPRINT = runpy.run_path(str(pathlib.Path(__file__).with_name("cifar10_sprint.py"
 EPOCHS = 6
 PRUNE = {
     "name": "prune_train", "ratio": 0.85, "interval": 1, "variant": "proximal", "weighting": "macs",
-    "multiple_of": 16, "target": 0.5, "stop": 4,
+    "multiple_of": 16, "target": 0.5, "stop": 4, "hold": True,
 }  # fmt: skip
 GROW = {"name": "net2net", "epochs": (2,), "widen": 2.0}
 SIZES = {"name": "progressive_resizing", "sizes": ((0, 16), (2, 24), (4, 32))}
