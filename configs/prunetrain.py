@@ -14,10 +14,10 @@ the dense run of the same seed, which has the small images, too.
 Why: PruneTrain saves most when it prunes early. Here the penalty is strong, acts while images are small,
 and is over where 42 % of the multiply-adds are left (at the latest after six epochs; where a network
 grows, later); the rest is trained without it. Kernels keep their norm meanwhile, so that what is left
-goes on learning. The penalty is in proportion to multiply-adds and widths are multiples of 16, because
-the convolutions of a CPU with vectors of 16 gain little from other widths; ResNet-20 shows each choice
-against the other. For the same reason ResNet-32 has 32 filters in its first stage: of 16, the paper's,
-only whole blocks could go there; it is here, too.
+goes on learning. The penalty is in proportion to multiply-adds and widths are multiples of 16, for
+convolutions that work on vectors of 16; the rows of ResNet-20 hold each choice against its opposite. For
+the same reason ResNet-32 has 32 filters in its first stage: of 16, the paper's, only whole blocks could
+go there; it is here, too.
 
 Source: Lym et al. 2019, arXiv 1901.09290, table 1: ResNet-32 loses 53 % of its training and 66 % of its
 inference multiply-adds at 91.8 %, ResNet-50 50 % and 70 % at 93.1 %, in 182 epochs. The combination with
@@ -122,7 +122,7 @@ def get_config():
                         "ResNet-32", 16, ((0, 16), (5, 24), (10, 32)), (0, 1), width=32
                     ),
                     "ResNet-32 of 16 filters": pair(
-                        "ResNet-32 of 16 filters", 20, ((0, 16), (7, 24), (14, 32)), (0,)
+                        "ResNet-32 of 16 filters", 16, ((0, 16), (5, 24), (10, 32)), (0,)
                     ),
                     "ResNet-20": variants(16, ((0, 16), (5, 24), (11, 32)), (0,)),
                     "ResNet-50": pair(

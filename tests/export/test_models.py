@@ -56,9 +56,8 @@ def test_it_exports(name, quantize, tmp_path):
         with pytest.raises(tfeffi.BadInput, match=f"{quantize}: REDUCE_MAX would still compute"):
             tfeffi.export(model, tmp_path / "m.tflite", quantize=quantize, calibration=images)
         return
-    if (
-        name == "mobilenet_v2" and quantize == "int16x8"
-    ):  # trained it is one of docs/quantization.md
+    if name == "mobilenet_v2" and quantize == "int16x8":
+        # not trained; a trained one is in docs/quantization.md
         with pytest.raises(ModelError, match="activations hardly vary"):
             tfeffi.export(model, tmp_path / "m.tflite", quantize=quantize, calibration=images)
         assert not list(tmp_path.iterdir())

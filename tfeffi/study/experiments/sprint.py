@@ -13,7 +13,7 @@ from typing import Any
 from tfeffi import analysis, models
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.train import experiment
-from tfeffi.train.evaluation import evaluate
+from tfeffi.train.evaluation import score
 
 COUNTED = ("train_macs", "macs", "params", "epochs")  # the same for each seed
 OF_PROCESS = "peak_memory_mb"  # a process trains all seeds: it is no seed's own
@@ -63,10 +63,11 @@ class _Train:
         folder = self.cells.workdir / "trained" / f"{self.name}_{seed}"
         made = experiment.train_replicate(recipe, splits, folder, seed, self.cells.verbose)
         views = recipe["train"].get("test_views", "one")
+        scores = score(made.model, splits.test, views=views)
         counted = analysis.cost(made.model)
         return {
-            "accuracy": evaluate(made.model, splits.test, views=views)["accuracy"],
-            "accuracy_one_view": evaluate(made.model, splits.test)["accuracy"],
+            "accuracy": scores["accuracy"],
+            "accuracy_one_view": scores.get("accuracy_one_view", scores["accuracy"]),
             "train_seconds": made.train_seconds,
             "compile_seconds": made.compile_seconds,
             "train_macs": made.train_macs,
