@@ -53,6 +53,13 @@ CASES = {
         {"interval": 1, "threshold": 0.6, "relative": True}, ({"ratio": 1.5}, "ratio=1.5")
     ),
     "shared_weights": Case(prepare=lambda model: compress.cluster(model, 4)[0]),
+    "switch_optimizer": Case(
+        {"epoch": 1, "optimizer": {"name": "convolution_muon"}, "learning_rate": 0.02},
+        (
+            {"epoch": 0, "optimizer": {"name": "sgd"}, "learning_rate": 0.1},
+            "epoch=0 must be a whole number",
+        ),
+    ),
     "whitening": Case({"layer": "first"}, ({"images": 0}, "images=0")),
 }  # fmt: skip
 

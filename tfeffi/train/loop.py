@@ -208,12 +208,12 @@ class CompiledStep:
         self._step(images, labels)
 
     def is_stale(self, run: Run) -> bool:
-        """Whether a method has changed the model or the shape of the batches since."""
+        """Whether a method has changed the model, the optimizer or the shape of the batches since."""
         return self._made_for != self._of(run)
 
     @staticmethod
     def _of(run: Run) -> tuple:
-        return run.model, run.batch_size, tuple(run.image_size)
+        return run.model, run.optimizer, run.batch_size, tuple(run.image_size)
 
 
 # ---------------------------------------------------------------- an epoch

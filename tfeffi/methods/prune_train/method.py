@@ -51,7 +51,9 @@ class PruneTrain(Method):
 
     def after_step(self, run) -> None:
         if self.variant == "proximal":
-            self._groups(run).shrink(self._rate * self.penalty, self._settings["hold"])
+            lasso, hold = self._groups(run), self._settings["hold"]
+            by = self._rate * self.penalty
+            tf.cond(self.penalty > 0.0, lambda: lasso.shrink(by, hold), lambda: None)
 
     def on_epoch_end(self, run) -> None:
         s = self._settings
