@@ -29,18 +29,33 @@ in all an estimated 7 hours. A killed run goes on where it was; nothing is done 
 
 from ml_collections import ConfigDict
 
+MUON = {"name": "convolution_muon", "vector_rate": 1.0, "matrix_rate": 1.0}
 
-def proximal(**changes):
+
+def recipe(sizes, *methods):
+    """Small images first; SGD while they are smallest and channels go, then Muon."""
+    small = {"name": "progressive_resizing", "sizes": sizes}
+    muon = {
+        "name": "switch_optimizer", "epoch": sizes[1][0], "optimizer": MUON, "learning_rate": 0.06,
+        "l2": 0.0,
+    }  # fmt: skip
+    return (small, *methods, muon)
+
+
+def proximal(sizes, **changes):
     """PruneTrain with exact zeros, early: what a short schedule needs."""
     return {
-        "name": "prune_train", "ratio": 0.9, "interval": 1, "variant": "proximal", "hold": True,
-        "weighting": "macs", "multiple_of": 16, "target": 0.42, "stop": 6,
+        "name": "prune_train", "ratio": 0.945, "interval": 1, "variant": "proximal", "hold": True,
+        "weighting": "macs", "multiple_of": 16, "target": 0.33, "stop": sizes[1][0],
     } | changes  # fmt: skip
 
 
-def resizing(*sizes):
-    """Small images first."""
-    return {"name": "progressive_resizing", "sizes": sizes}
+def train(epochs, sizes):
+    """The peak of the rate is in the middle of the epochs with the smallest images."""
+    return {
+        "epochs": epochs,
+        "schedule": {"name": "triangular", "peak_at": sizes[1][0] / 2 / epochs},
+    }
 
 
 def ordered(values):
@@ -50,14 +65,13 @@ def ordered(values):
 
 def pair(name, epochs, sizes, seeds, **model):
     """A network with and without PruneTrain."""
-    common = {"model": model, "train": {"epochs": epochs}}
-    small = resizing(*sizes)
+    common = {"model": model, "train": train(epochs, sizes)}
     return {
         "seeds": seeds,
         "strategies": ordered(
             {
-                name: {**common, "methods": (small,)},
-                f"{name} PruneTrain": {**common, "methods": (small, proximal())},
+                name: {**common, "methods": recipe(sizes)},
+                f"{name} PruneTrain": {**common, "methods": recipe(sizes, proximal(sizes))},
             }
         ),
     }
@@ -65,39 +79,28 @@ def pair(name, epochs, sizes, seeds, **model):
 
 def variants(epochs, sizes, seeds):
     """Ways to prune and to grow, and both, on a smaller network."""
-    small, narrow = resizing(*sizes), {"model": {"depth": 20, "width": 8}}
-    growth = {"name": "net2net", "epochs": (4,), "widen": 2.0}
-    cycles = {"name": "net2net", "epochs": (3, 7), "widen": 1.5}
-    prune = proximal()
+    growth = {"name": "net2net", "epochs": (sizes[1][0] // 2,), "widen": 2.0}
+    cycles = {"name": "net2net", "epochs": (1, sizes[1][0] - 1), "widen": 1.5}
+    threshold = {"hold": False, "variant": "threshold", "threshold": 1e-3}
     methods = {
-        "PruneTrain": (prune,),
-        "PruneTrain growing batch": ({**prune, "memory_bytes": 250e6, "max_batch": 256},),
-        "PruneTrain equal penalty": ({**prune, "weighting": "equal"},),
-        "PruneTrain any width": ({**prune, "multiple_of": 1},),
-        "PruneTrain shrinking": ({**prune, "hold": False},),
-        "PruneTrain threshold": (
-            {**prune, "hold": False, "variant": "threshold", "threshold": 1e-3},
-        ),
-    }
-    growing = {
+        "": (),
+        "PruneTrain": (proximal(sizes),),
+        "PruneTrain growing batch": (proximal(sizes, memory_bytes=250e6, max_batch=256),),
+        "PruneTrain equal penalty": (proximal(sizes, weighting="equal"),),
+        "PruneTrain any width": (proximal(sizes, multiple_of=1),),
+        "PruneTrain shrinking": (proximal(sizes, hold=False),),
+        "PruneTrain threshold": (proximal(sizes, **threshold),),
         "Net2Net": (growth,),
-        "Net2Net and PruneTrain": (cycles, proximal(multiple_of=8, stop=epochs * 5 // 8)),
+        "Net2Net and PruneTrain": (cycles, proximal(sizes, multiple_of=8)),
     }
-    common = {"train": {"epochs": epochs}}
-    return {
-        "seeds": seeds,
-        "strategies": ordered(
-            {"ResNet-20": {"model": {"depth": 20}, "methods": (small,), **common}}
-            | {
-                name: {"model": {"depth": 20}, "methods": (small, *more), **common}
-                for name, more in methods.items()
-            }
-            | {
-                name: {**narrow, "methods": (small, *more), **common}
-                for name, more in growing.items()
-            }
-        ),
-    }
+    strategies = {
+        name or "ResNet-20": {
+            "model": {"depth": 20, "width": 8 if name.startswith("Net2Net") else 16},
+            "methods": recipe(sizes, *chosen), "train": train(epochs, sizes),
+        }
+        for name, chosen in methods.items()
+    }  # fmt: skip
+    return {"seeds": seeds, "strategies": ordered(strategies)}
 
 
 def get_config():
@@ -111,23 +114,21 @@ def get_config():
             "train": {
                 "batch_size": 128,
                 "learning_rate": 0.15,
-                "schedule": {"name": "triangular", "peak_at": 0.15},
                 "l2": 5e-4,
+                "precision": "mixed_bfloat16",
                 "augment": {"crop": 2, "flip": "alternate"},
                 "test_views": "flip",
             },
             "groups": ordered(
                 {
                     "ResNet-32": pair(
-                        "ResNet-32", 16, ((0, 16), (5, 24), (10, 32)), (0, 1), width=32
+                        "ResNet-32", 21, ((0, 16), (5, 24), (13, 32)), (0, 1), width=32
                     ),
                     "ResNet-32 of 16 filters": pair(
-                        "ResNet-32 of 16 filters", 16, ((0, 16), (5, 24), (10, 32)), (0,)
+                        "ResNet-32 of 16 filters", 14, ((0, 16), (5, 24), (10, 32)), (0,)
                     ),
-                    "ResNet-20": variants(16, ((0, 16), (5, 24), (11, 32)), (0,)),
-                    "ResNet-50": pair(
-                        "ResNet-50", 20, ((0, 16), (6, 24), (13, 32)), (0,), depth=50
-                    ),
+                    "ResNet-50": pair("ResNet-50", 10, ((0, 16), (4, 24), (7, 32)), (0,), depth=50),
+                    "ResNet-20": variants(8, ((0, 16), (4, 24), (6, 32)), (0,)),
                 }
             ),
         }
