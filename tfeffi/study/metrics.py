@@ -99,6 +99,7 @@ _BY_SUFFIX = (
     (r"_mb(_mean)?$", Metric("", "", "mb", "less", gain="less")),
     (r"(accuracy|agreement)(_one_view)?(_mean)?$", Metric("", "", "%", "more", 2)),
     (r"share(_mean)?$", Metric("", "", "%")),
+    (r"_removed(_mean)?$", Metric("", "", "%", "more", 1)),
     (r"(^|_)(ratio|speedup)(_low|_high|_mean)?$", Metric("", "", "x")),
     (r"(macs|params)(_mean)?$", Metric("", "", "count", "less", gain="fewer")),
 )
