@@ -148,7 +148,11 @@ class Candidate:
             self.process = subprocess.Popen(command, text=True, env=environment, **pipes)
         except OSError as error:
             raise _bad(f'--python="{python}" does not run: {error.strerror}') from None
-        self.told = self._ask({"backend": backend, "jit": "auto", **asked})
+        try:
+            self.told = self._ask({"backend": backend, "jit": "auto", **asked})
+        except BaseException:
+            self.close()
+            raise
 
     def __call__(self):
         self._ask({})

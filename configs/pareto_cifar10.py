@@ -6,10 +6,10 @@
         --output=results/pareto_cifar10.json
 
 What: ResNet-20 with one recipe for as many epochs, and from there with one strategy each: bfloat16, large
-batches, ghost batches, steps of the rate, a growing batch, small images first, PruneTrain, Net2Net,
-both, Muon, look-ahead; then the sprint's network and recipe, shortened. All images, the usual
-augmentation. The strategies of a seed train side by side, an epoch in turn. Test accuracy at the end, of
-one view; nothing is stopped or chosen by it.
+batches by two rules, ghost batches, steps of the rate, a growing batch, small images first, PruneTrain,
+Net2Net, both, label smoothing, look-ahead, Muon; then the sprint's network and recipe, shortened. All
+images, the usual augmentation. The strategies of a seed train side by side, an epoch in turn. Test
+accuracy at the end, of one view; nothing is stopped or chosen by it.
 
 Why: a method pays if its point is not below and right of another's. Each has its paper, this is one page.
 
@@ -52,6 +52,11 @@ def sprint(epochs, sizes):
 def get_config():
     """The experiment."""
     large = {"batch_size": 1024, "scale_learning_rate": {"reference_batch": 128, "rule": "sqrt"}}
+    linear = {
+        "batch_size": 1024,
+        "scale_learning_rate": {"reference_batch": 128, "rule": "linear"},
+        "schedule": {"name": "triangular", "peak_at": 0.2, "warmup_epochs": 1},
+    }
     muon = {"name": "convolution_muon", "vector_rate": 1.0, "matrix_rate": 1.0}
     decays = {"name": "step", "milestones": (3, 5), "factor": 0.2, "warmup_epochs": 1}
     small = {"model": {"width": 8}}
@@ -76,6 +81,7 @@ def get_config():
                     "float32": {"train": {"precision": "float32"}},
                     "bfloat16": {"train": {"precision": "mixed_bfloat16"}},
                     "batch of 1024": {"train": large},
+                    "batch of 1024, linear rule": {"train": linear},
                     "ghost batches": {"train": {**large, "ghost_batch": 128}},
                     "steps of the rate": {"train": {"schedule": decays}},
                     "growing batch": {
@@ -85,6 +91,7 @@ def get_config():
                     "PruneTrain": {"methods": (PRUNE,)},
                     "Net2Net": {**small, "methods": (GROW,)},
                     "Net2Net and PruneTrain": {**small, "methods": (GROW, PRUNE)},
+                    "label smoothing": {"train": {"label_smoothing": 0.1}},
                     "look-ahead": {"methods": ({"name": "look_ahead"},)},
                     "Muon": {"train": {"optimizer": muon, "learning_rate": 0.05, "l2": 0.0}},
                     "sprint, 6 epochs": sprint(6, ((0, 20), (2, 24), (3, 32))),

@@ -14,7 +14,9 @@ from tfeffi.tools import app
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment: configs/demo.py.")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where everything is written; default runs/NAME-HASH of the config."
+    "workdir",
+    None,
+    "Where everything is written; default runs/NAME-HASH of the config, runs/NAME of an experiment.",
 )
 flags.mark_flag_as_required("config")
 
@@ -26,9 +28,13 @@ def main(_):
     from tfeffi.study import experiments, report, runs, variants
     from tfeffi.train import experiment
 
-    workdir = _WORKDIR.value or f"runs/{experiment.name_of(_CONFIG.value)}"
-    run_study = experiments.run if "experiment" in _CONFIG.value else variants.run
-    run_study(_CONFIG.value, workdir)
+    config = _CONFIG.value
+    if "experiment" in config:
+        run_study, name = experiments.run, config.get("name")
+    else:
+        run_study, name = variants.run, experiment.name_of(config)
+    workdir = _WORKDIR.value or f"runs/{name}"
+    run_study(config, workdir)
     study = runs.load([workdir])
     report.write_report(study, f"{workdir}/report.html")
     report.console_table(study)

@@ -503,6 +503,32 @@ def test_a_killed_run_goes_on_bit_for_bit_across_reconfigurations(tmp_path, prun
         assert row["lambda"] == wanted["lambda"] and row["macs"] == wanted["macs"]
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_with_held_norms_a_killed_run_goes_on_bit_for_bit(tmp_path, precision):
+    def methods_():
+        return [methods.build("prune_train", **held), Norms(seen)]
+
+    class Norms(methods.Method):
+        def __init__(self, seen):
+            self.seen = seen
+
+        def after_step(self, run):
+            kernel = run.model.get_layer("b0_one").kernel
+            self.seen.append(kernel.shape[-1])  # traced anew where channels have gone
+
+    seen = []
+    held = {**STRONG, "ratio": 0.95, "hold": True, "weighting": "macs", "target": 0.7}
+    whole = trained(methods_=methods_(), precision=precision)
+    assert min(seen) < max(seen) and whole.history[-1]["lambda"] == 0
+    for steps in (8, 8):
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, stop_after=steps, methods_=methods_(), precision=precision)
+    again = trained(tmp_path, methods_=methods_(), precision=precision)
+    for x, y in zip(again.model.variables, whole.model.variables, strict=True):
+        np.testing.assert_array_equal(np.array(x), np.array(y))
+    assert [row["macs"] for row in again.history] == [row["macs"] for row in whole.history]
+
+
 @pytest.mark.parametrize(
     ("variant", "precision"), [("threshold", "float32"), ("proximal", "mixed_bfloat16")]
 )
@@ -608,13 +634,14 @@ def test_two_replicas_prune_as_one():
         ({"interval": 0}, "interval=0 must be a whole number of at least 1"),
         ({"interval": 2.5}, "interval=2.5"),
         ({"memory_bytes": "2e9"}, "memory_bytes='2e9' must be a number of at least 1"),
-        ({"max_batch": 0}, "max_batch=0 must be a number of at least 1"),
+        ({"max_batch": 0}, "max_batch=0 must be a whole number of at least 1"),
         ({"start": 0}, "start=0 and stop=None must rise from 1"),
         ({"multiple_of": 0}, "multiple_of=0"),
         ({"granularity": 0}, "granularity=0"),
         ({"threshold": -1}, "threshold=-1 must be a number from 0"),
         ({"weighting": "mac"}, 'weighting="mac" is not known; did you mean "macs"'),
         ({"target": 1.5}, "target=1.5 is the share .* between 0 and 1"),
+        ({"max_batch": 256.0}, "max_batch=256.0 must be a whole number of at least 1, or None"),
         ({"hold": True}, 'hold is of variant="proximal"'),
         ({"variant": "proximol"}, 'variant="proximol" is not known; did you mean "proximal"'),
     ],
@@ -622,6 +649,11 @@ def test_two_replicas_prune_as_one():
 def test_bad_settings(arguments, message):
     with pytest.raises(BadInput, match=message):
         methods.build("prune_train", **arguments)
+
+
+def test_a_start_after_the_end():
+    with pytest.raises(BadInput, match="start=5 is after the last of 4 epochs"):
+        trained(methods_=[methods.build("prune_train", start=5)])
 
 
 def test_a_budget_below_one_image():

@@ -74,15 +74,77 @@ def test_momentum_starts_anew():
     assert plain.history[1]["loss"] != switched.history[1]["loss"]
 
 
-def test_optimizer_decay_and_the_count_of_steps_after_the_switch():
+def test_optimizer_decay_and_the_count_of_its_own_steps():
     watch = Watch()
     made = trained(settings(), watch, switch(1, optimizer=MUON, learning_rate=0.02, l2=0.0))
     three = 96 // 32
     assert watch.seen == [
-        ("SGD", 1e-3, three), ("ConvolutionMuon", 0.0, 2 * three), ("ConvolutionMuon", 0.0, 3 * three),
+        ("SGD", 1e-3, three), ("ConvolutionMuon", 0.0, three), ("ConvolutionMuon", 0.0, 2 * three),
     ]  # fmt: skip
     rates = [row["learning_rate"] for row in made.history]
     assert rates == pytest.approx([0.1, 0.02, 0.02])
+
+
+def test_adam_begins_with_its_first_step():
+    """As long as its rate for every weight, where a correction for many steps would make it longer."""
+    moved = []
+
+    class FirstStep(Method):
+        def on_epoch_end(self, run):
+            if run.epoch == 2:
+                moved.extend(
+                    np.abs(np.array(v) - b) for v, b in zip(run.model.weights, before, strict=True)
+                )
+            before[:] = [np.array(v) for v in run.model.weights]
+
+    before = []
+    how = settings(batch_size=96, epochs=2, l2=0.0)  # a step an epoch
+    trained(how, FirstStep(), switch(1, optimizer={"name": "adam"}, learning_rate=0.01),
+            model=convnet(norm=False))  # fmt: skip
+    assert moved and max(m.max() for m in moved) == pytest.approx(0.01, rel=1e-3)
+
+
+class Stop(Method):
+    """Ends the process' part of a run after an epoch."""
+
+    def __init__(self, after=None):
+        self.after = after
+
+    def on_epoch_end(self, run):
+        if run.epoch == self.after:
+            raise KeyboardInterrupt
+
+
+def test_killed_after_two_switches_it_goes_on_bit_for_bit(tmp_path):
+    def run(after, **where):
+        first = switch(1, optimizer={"name": "adam"}, learning_rate=0.01, l2=0.0)
+        then = switch(2, optimizer=MUON, learning_rate=0.02)
+        keras.utils.set_random_seed(0)
+        how = settings(epochs=4, checkpoint_seconds=0.0)
+        return fit(
+            convnet(),
+            images(),
+            settings=how,
+            methods=[first, then, Stop(after)],
+            verbose=False,
+            **where,
+        )
+
+    whole = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(3, workdir=tmp_path)
+    assert_same_weights(run(None, workdir=tmp_path), whole)
+
+
+def test_momentum_correction_acts_on_sgd_only():
+    heavy = {"name": "sgd", "momentum": 0.9}
+    for first, then in ((heavy, MUON), (heavy, {"name": "adam"}), (heavy, heavy)):
+        correct = methods.build("momentum_correction")
+        how = settings(optimizer=first, schedule={"name": "cosine"})
+        turned = trained(how, correct, switch(1, optimizer=then, learning_rate=0.01))
+        plain = trained(how, switch(1, optimizer=then, learning_rate=0.01))
+        assert np.isfinite(turned.history[-1]["loss"])
+        assert turned.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=0.1)
 
 
 def test_the_settings_that_were_given_stay():
@@ -125,6 +187,8 @@ def test_bad_settings(wrong, words):
 def test_what_only_the_run_can_tell_is_told_before_the_first_step():
     with pytest.raises(BadInput, match="epoch=3 is not before the end of 3 epochs"):
         trained(settings(), switch(3))
+    with pytest.raises(BadInput, match=r"rising epochs, not \[2, 1\]"):
+        trained(settings(), switch(2), switch(1))
     with pytest.raises(BadInput, match=r'optimizer "moon" is not known; .*convolution_muon'):
         trained(settings(), switch(1, optimizer={"name": "moon"}))
     with pytest.raises(BadInput, match=r"convolution_muon: .*vector_rate=0"):

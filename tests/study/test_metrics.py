@@ -32,6 +32,12 @@ def test_numbers_are_written_with_their_unit(value, unit, digits, text):
     assert metrics.write(value, unit, digits) == text
 
 
+def test_what_was_removed_is_a_percentage_and_more_is_better():
+    for key in ("train_seconds_removed_mean", "macs_removed"):
+        found = metrics.metric(key)
+        assert (found.unit, found.better) == ("%", "more")
+
+
 def test_a_sign_is_shown_on_request_and_zero_has_none():
     assert metrics.write(0.0031, "points", 2, signed=True) == "+0.31 points"
     assert metrics.write(-0.00001, "points", 2, signed=True) == "0.00 points"

@@ -67,6 +67,24 @@ def test_nothing_is_done_twice_and_it_draws(measured, tmp_path):
     assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_the_multiply_adds_of_an_epoch_follow_from_its_cost_beside_the_dense_run():
+    dense = {"epochs": 3, "macs_mean": 100.0, "history": {"train_macs": [1.0, 5.0, 9.0]}}
+    history = {"train_macs": [1.0, 3.0, 4.0], "macs": [25.0, 50.0, 25.0]}
+    found = strategies._epochs({"epochs": 3, "history": history}, "macs", dense)
+    assert found == pytest.approx([100.0, 50.0, 25.0])
+
+
+def test_a_part_may_be_measured_alone(tmp_path):
+    config = flat(seeds=(0, 1), strategies={"plain": {"train": {"epochs": 1}}})
+    (part,) = run({**config, "only": ("prunetrain seed 1",)}, tmp_path, verbose=False).rows
+    (cell,) = tmp_path.glob("cells/*")
+    before = cell.stat().st_mtime_ns
+    (whole,) = run(config, tmp_path, verbose=False).rows
+    assert (part["n"], whole["n"]) == (1, 2) and cell.stat().st_mtime_ns == before
+    with pytest.raises(BadInput, match=r'there is no "prunetrain seed 7"; .*"prunetrain seed 0"'):
+        run({**config, "only": ("prunetrain seed 7",)}, tmp_path, verbose=False)
+
+
 def test_a_training_that_ends_early_is_named(capfd):
     with pytest.raises(BadInput, match='training "broken" ended with code 1'):
         train_together({"broken": {"seed": 0}}, say=lambda line: None)
@@ -121,7 +139,9 @@ def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, me
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["prunetrain", "pareto_cifar10"])
+@pytest.mark.parametrize(
+    "name", ["prunetrain", "prunetrain_resnet50", "prunetrain_choices", "pareto_cifar10"]
+)
 def test_every_training_of_the_configs_can_begin(name):
     """On a few images of noise; what they measure takes hours."""
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]().to_dict()

@@ -39,7 +39,8 @@ class Method:
 
     def on_epoch_end(self, run) -> None:
         """Eager, before validation; may change the model (`run.adopt`), the batch
-        (`run.set_batch_size`) and the size of the images (`run.image_size`)."""
+        (`run.set_batch_size`), the size of the images (`run.image_size`), the optimizer and the
+        settings (`run.optimizer`, `run.settings`)."""
 
     @property
     def name(self) -> str:
@@ -65,4 +66,5 @@ class Method:
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes back what `state` gave."""
+        """Takes back what `state` gave: after the run has its model, before its variables' values;
+        methods are asked in their order."""

@@ -146,12 +146,6 @@ def _check(model, train, validation, settings, strategy) -> None:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise BadInput("fit: the model must be a built functional or sequential keras.Model")
     check_batch_size(settings.batch_size, len(train), strategy, settings.ghost_batch)
-    clipped = [key for key in settings.optimizer if "clip" in key]
-    if clipped and strategy.num_replicas_in_sync > 1:
-        raise BadInput(
-            f"fit: optimizer {clipped[0]} clips before replicas are summed, so that its meaning "
-            "depends on their number; clip in a method's on_gradients instead"
-        )
     if settings.early_stopping and validation is None:
         raise BadInput("fit: early_stopping needs validation images")
     if train.targets is not None and settings.label_smoothing:
@@ -258,7 +252,7 @@ def _stop_if_diverged(run: Run) -> None:
     scale = run.loss_scale
     hopeless = min(STUCK_AT, run.steps_per_epoch)
     if isinstance(scale, precision.LossScale) and int(scale.stuck_steps) >= hopeless:
-        rate = run.learning_rate_at(run.step - 1)
+        rate = run.learning_rate_at(run.updates - 1)
         raise Diverged(
             f"fit: {hopeless} float16 steps in a row overflowed at loss scale {float(scale.scale):g} "
             f"(step {run.step}, learning rate {rate:g}); use mixed_bfloat16 or float32"
@@ -266,7 +260,7 @@ def _stop_if_diverged(run: Run) -> None:
 
 
 def _diverged(run: Run, what: str, step: int) -> Diverged:
-    rate = run.learning_rate_at(step - 1)
+    rate = run.learning_rate_at(run.updates - 1 - (run.step - step))
     return Diverged(
         f"fit: {what}, learning rate {rate:g}; lower the learning rate, warm up longer, or check "
         "the data"

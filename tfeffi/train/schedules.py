@@ -97,6 +97,11 @@ class Pace:
         passed = tf.cast(step, tf.int64) - self.since
         return self.done + self.rate * tf.cast(passed, tf.float64)
 
+    def restart(self, step: int) -> None:
+        """Goes on from `step`, which an optimizer that begins now calls 0."""
+        self.done.assign(self.position(step))
+        self.since.assign(0)
+
     def change(self, step: int, rate: float, factor: float) -> None:
         """From `step` on, `rate` steps of the schedule pass in one, at `factor` times its height."""
         self.done.assign(self.position(step))

@@ -96,11 +96,11 @@ class Run:
 
     @property
     def updates(self) -> int:
-        """Steps that moved the weights: all but those that float16 skipped."""
+        """Steps of the present optimizer that moved the weights: not those that float16 skipped."""
         return int(tf.convert_to_tensor(self.optimizer.iterations)) if self.optimizer else 0
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate that update `step`, counted from 0, is or was taken with."""
+        """The learning rate that the optimizer's `step`, counted from 0, is or was taken with."""
         return float(self._schedule()(max(step, 0)))
 
     @property
@@ -113,7 +113,17 @@ class Run:
         ]  # fmt: skip
 
     def new_optimizer(self) -> keras.optimizers.Optimizer:
-        """The optimizer of the run's settings, bound to its present model."""
+        """The optimizer of the run's settings, bound to its present model.
+
+        Raises:
+            BadInput: an unknown one, or one that clips where there are several replicas.
+        """
+        clipped = [key for key in self.settings.optimizer if "clip" in key]
+        if clipped and self.strategy.num_replicas_in_sync > 1:
+            raise BadInput(
+                f"fit: optimizer {clipped[0]} clips before replicas are summed, so that its meaning "
+                "depends on their number; clip in a method's on_gradients instead"
+            )
         return optimizers.build(self.settings.optimizer, self._schedule(), self.model)
 
     def _schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:

@@ -32,9 +32,8 @@ class MomentumCorrection(Method):
 
     def on_model(self, run) -> None:
         optimizer = run.settings.optimizer
-        self.acts = optimizer.get("name") == "sgd" and bool(optimizer.get("momentum"))
         self.rate = tf.Variable(0.0, trainable=False)  # that of the last step; 0: there was none
-        if not self.acts:
+        if optimizer.get("name") != "sgd" or not optimizer.get("momentum"):
             warnings.warn(
                 f"momentum_correction: optimizer {dict(optimizer)} keeps no learning rate in a "
                 'velocity; take {"name": "sgd", "momentum": ...}',
@@ -43,7 +42,8 @@ class MomentumCorrection(Method):
             )
 
     def before_step(self, run) -> None:
-        if not self.acts:
+        optimizer = run.optimizer  # not that of the settings: there may have been a switch
+        if not isinstance(optimizer, keras.optimizers.SGD) or not optimizer.momentum:
             return
         rate = tf.cast(run.optimizer.learning_rate, tf.float32)
         for velocity in run.optimizer.momentums:
@@ -53,6 +53,9 @@ class MomentumCorrection(Method):
     @property
     def variables(self) -> tuple:
         return (self.rate,)
+
+    def excludes(self) -> dict[str, str]:
+        return {"momentum_correction": "the velocities would be corrected twice"}
 
 
 def build() -> MomentumCorrection:

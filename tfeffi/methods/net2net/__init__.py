@@ -91,7 +91,7 @@ class Net2Net(Method):
             factor = self._settings["learning_rate_factor"]
             if factor != 1.0:
                 run.set_batch_size(run.batch_size, factor * float(run.pace.factor))
-        counted = cost(run.model, (*run.image_size, run.train.images.shape[-1]))
+        counted = cost(run.model, run.train.images.shape[1:])  # also while they are smaller
         run.scalars |= {"macs": counted.macs, "params": counted.params}
 
     def settings(self) -> dict:

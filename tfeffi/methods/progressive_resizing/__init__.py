@@ -85,6 +85,9 @@ class ProgressiveResizing(Method):
                 if epoch == self.sizes[-1][0]:
                     run.adopt(with_input_size(run.model, run.image_size), Slices.of(run.model, {}))
 
+    def excludes(self) -> dict[str, str]:
+        return {"progressive_resizing": "each sets the size of the images"}
+
     def settings(self) -> dict:
         return {"sizes": [list(pair) for pair in self.sizes]}
 

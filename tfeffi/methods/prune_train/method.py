@@ -23,7 +23,7 @@ class PruneTrain(Method):
     """Prunes while it trains; see `build` for the settings.
 
     After each epoch the history has `lambda`, `channels` (sets of coupled channels that are left),
-    `macs` of one image, `params`, and the `batch_size` of the next epoch.
+    `macs` of one image of the full size, `params`, and the `batch_size` of the next epoch.
     """
 
     def __init__(self, **settings):
@@ -33,6 +33,9 @@ class PruneTrain(Method):
         self._lasso, self._lasso_of = None, None
 
     def on_model(self, run) -> None:
+        epochs, start = run.settings.epochs, self._settings["start"]
+        if start > epochs:
+            raise BadInput(f"prune_train: start={start} is after the last of {epochs} epochs")
         self.penalty = tf.Variable(0.0, trainable=False, dtype=tf.float32)  # λ
         self._learn_penalty(run)
         if self._settings["memory_bytes"] is not None:
@@ -41,7 +44,8 @@ class PruneTrain(Method):
     def extra_loss(self, run):
         if self.variant == "proximal":
             return None
-        return self.penalty * self._groups(run)()
+        lasso = self._groups(run)
+        return tf.cond(self.penalty > 0.0, lambda: self.penalty * lasso(), lambda: 0.0)
 
     def before_step(self, run) -> None:
         # Momentum moves a weight 1/(1 − m) times as far along a gradient that stays as the
@@ -57,7 +61,7 @@ class PruneTrain(Method):
 
     def on_epoch_end(self, run) -> None:
         s = self._settings
-        stop = s["stop"] or run.settings.epochs
+        stop = min(s["stop"] or run.settings.epochs, run.settings.epochs)
         if run.model.count_params() > self._params and run.epoch < stop:
             self._learn_penalty(run)  # another method has let the model grow: R is another one
             if s["memory_bytes"] is not None:
@@ -67,7 +71,7 @@ class PruneTrain(Method):
             self._reconfigure(run)
         if run.epoch == s["stop"] or self._is_small(run):
             self.penalty.assign(0.0)
-        counted = cost(run.model, (*run.image_size, run.train.images.shape[-1]))
+        counted = cost(run.model, run.train.images.shape[1:])  # also while they are smaller
         run.scalars |= {
             "lambda": float(tf.convert_to_tensor(self.penalty)), "channels": self._groups(run).channels,
             "macs": counted.macs, "params": counted.params, "batch_size": run.batch_size,
@@ -79,7 +83,8 @@ class PruneTrain(Method):
 
     def excludes(self) -> dict[str, str]:
         has_budget = self._settings["memory_bytes"] is not None
-        return {"batch_growth": "each sets the batch size"} if has_budget else {}
+        twice = {"prune_train": "each has a penalty of its own on the same channels"}
+        return twice | ({"batch_growth": "each sets the batch size"} if has_budget else {})
 
     def settings(self) -> dict:
         return dict(self._settings)
@@ -208,11 +213,12 @@ def build(
         value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise BadInput(f"prune_train: {name}={value!r} must be a whole number of at least 1")
-    for name in ("memory_bytes", "max_batch"):
+    for name, kind in (("memory_bytes", int | float), ("max_batch", int)):
         value = settings[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, kind) and not isinstance(value, bool)
         if value is not None and not (number and value >= 1):
-            raise BadInput(f"prune_train: {name}={value!r} must be a number of at least 1, or None")
+            what = "a whole number" if kind is int else "a number"
+            raise BadInput(f"prune_train: {name}={value!r} must be {what} of at least 1, or None")
     if not 1 <= start <= (start if stop is None else stop):
         raise BadInput(f"prune_train: start={start} and stop={stop} must rise from 1")
     is_share = isinstance(target, numbers.Real) and not isinstance(target, bool) and 0 < target < 1

@@ -29,7 +29,7 @@ def switched(settings, optimizer: Mapping[str, Any], learning_rate: float, l2: f
 
 
 class SwitchOptimizer(Method):
-    """`switched` after an epoch; the new optimizer's slots begin at zero, its steps count on."""
+    """`switched` after an epoch; the new optimizer's slots and steps begin at zero."""
 
     def __init__(self, epoch: int, optimizer: dict, learning_rate: float, l2: float | None):
         self.epoch, self._after = epoch, (optimizer, learning_rate, l2)
@@ -41,6 +41,11 @@ class SwitchOptimizer(Method):
                 f"switch_optimizer: epoch={self.epoch} is not before the end of "
                 f"{run.settings.epochs} epochs"
             )
+        epochs = [m.epoch for m in run.methods if isinstance(m, SwitchOptimizer)]
+        if epochs != sorted(set(epochs)):
+            raise BadInput(
+                f"switch_optimizer: several must be listed with rising epochs, not {epochs}"
+            )
         self._run = run
         after = switched(run.settings, *self._after)
         dataclasses.replace(run, settings=after).new_optimizer()  # a bad one is told now
@@ -50,11 +55,10 @@ class SwitchOptimizer(Method):
             self._switch(run)
 
     def _switch(self, run) -> None:
-        steps = run.updates
+        run.pace.restart(run.updates)  # the new one counts from 0; the schedule goes on
         run.settings, self._done = switched(run.settings, *self._after), True
         with run.strategy.scope():
             run.optimizer = run.new_optimizer()
-        run.optimizer.iterations.assign(steps)  # the place in the schedule
 
     def settings(self) -> dict:
         optimizer, learning_rate, l2 = self._after
@@ -76,8 +80,9 @@ def build(
     Args:
         epoch: after which the other optimizer takes over, at least 1.
         optimizer: which, as `train.optimizer`: `{"name": "convolution_muon", ...}`.
-        learning_rate: the peak of the schedule from then on; its shape and place stay.
-        l2: from then on; None keeps that of the settings.
+        learning_rate: the peak of the schedule from then on; its shape and place stay, and what
+            scales it with the batch.
+        l2: from then on; None keeps what it was.
 
     Raises:
         BadInput: an epoch, optimizer or rate of no use.

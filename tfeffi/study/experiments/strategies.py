@@ -7,6 +7,8 @@ first one of a group is what the others are held against, seed by seed. What was
                  config's own sections; another model's name replaces the whole section
     seeds        of each strategy
     groups       several of the above, each with its own first strategy: {name: {"seeds", "strategies"}}
+    only         names of trainings ("GROUP seed 0", …): these alone; what is done stays done, so that
+                 several processes may share the work in one folder
 """
 
 import functools
@@ -16,6 +18,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfeffi import methods
@@ -86,7 +89,19 @@ def plan(config: Mapping[str, Any], images: Images) -> dict[str, dict[str, dict]
 
 
 def _groups(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    return config.get("groups") or {config["name"]: config}
+    """The sections by the name of their group; with `config.only` what is named there."""
+    groups = config.get("groups") or {config["name"]: config}
+    if not (only := config.get("only")):
+        return groups
+    known = [f"{name} seed {seed}" for name in groups for seed in groups[name].get("seeds", ())]
+    for one in only:
+        if one not in known:
+            raise BadInput(f'config.only: there is no "{one}"; {near(one, known)}')
+    seeds = {
+        name: tuple(seed for seed in section.get("seeds", ()) if f"{name} seed {seed}" in only)
+        for name, section in groups.items()
+    }
+    return {name: {**groups[name], "seeds": kept} for name, kept in seeds.items() if kept}
 
 
 def _begin(spec: Mapping[str, Any], images: Images) -> None:
@@ -165,10 +180,11 @@ def draw(result: Result, path: str) -> None:
         panels = drawn.subplots(len(groups), len(MEASURES), squeeze=False)
         for group, line in zip(groups, panels, strict=True):
             rows = [row for row in result.rows if row["group"] == group]
+            dense = next(row for row in rows if "ratio_to" not in row)
             for panel, (column, (label, factor, unit)) in zip(line, MEASURES.items(), strict=True):
                 for number, row in enumerate(rows):
-                    values = [factor * value for value in _epochs(row, column)]
-                    is_dense = "ratio_to" not in row
+                    values = [factor * value for value in _epochs(row, column, dense)]
+                    is_dense = row is dense
                     turn, colour = divmod(number - 1, len(pictures.COLOURS))
                     colour = pictures.SOFT if is_dense else pictures.COLOURS[colour]
                     style = "--" if is_dense else ("-", ":", "-.")[turn % 3]
@@ -181,8 +197,15 @@ def draw(result: Result, path: str) -> None:
             line[0].legend(fontsize=6.5)
 
 
-def _epochs(row: Mapping[str, Any], column: str) -> list[float]:
-    """The values of a column after each epoch; a dense model is the same throughout."""
-    if column in row["history"]:
+def _epochs(row: Mapping[str, Any], column: str, dense: Mapping[str, Any]) -> list[float]:
+    """The values of a column in each epoch; a model whose channels stay is the same throughout.
+
+    What an image of the full size costs in the others follows from what training cost beside the
+    dense run, which sees images of the same sizes.
+    """
+    if column not in row["history"]:
+        return [row[f"{column}_mean"]] * row["epochs"]
+    if column != "macs" or row["epochs"] != dense["epochs"]:
         return row["history"][column]
-    return [row[f"{column}_mean"]] * row["epochs"]
+    own, other = (np.diff([0, *one["history"]["train_macs"]]) for one in (row, dense))
+    return (dense["macs_mean"] * own / other).tolist()
