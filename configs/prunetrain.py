@@ -19,8 +19,8 @@ both rows switch when images grow. The penalty is in proportion to multiply-adds
 of 16, for convolutions that work on vectors of 16. For the same reason ResNet-32 has 32 filters in its
 first stage: of 16, the paper's, nothing but the last stages could go.
 
-Source: Lym et al. 2019, arXiv 1901.09290, table 1: ResNet-32 loses 53 % of its training and 66 % of its
-inference multiply-adds at 91.8 %, ResNet-50 50 % and 70 % at 93.1 %, in 182 epochs.
+Source: Lym et al. 2019, arXiv 1901.09290, and its reference code: ResNet-32 loses 53 % of its training
+and 66 % of its inference multiply-adds at 91.8 %, ResNet-50 50 % and 70 % at 93.1 %, in 182 epochs.
 
 Cost: with bfloat16 on vectors (AVX-512) some two hours on two cores, two trainings at a time, a core
 each:

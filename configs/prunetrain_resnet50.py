@@ -10,8 +10,8 @@ could not lose any.
 Why: what a third of the network of the paper's second row loses, and how much of that is time, in a
 schedule that fits two cores.
 
-Source: Lym et al. 2019, arXiv 1901.09290, table 1: 50 % of training and 70 % of inference multiply-adds
-at 93.1 %, in 182 epochs.
+Source: Lym et al. 2019, arXiv 1901.09290, and its reference code: 50 % of training and 70 % of inference
+multiply-adds at 93.1 %, in 182 epochs.
 
 Cost: with bfloat16 an estimated 20 minutes a seed and core.
 """
