@@ -5,7 +5,7 @@
     tfeffi-experiment --config=configs/pareto_cifar10.py --workdir=runs/pareto_cifar10 \\
         --output=results/pareto_cifar10.json
 
-What: ResNet-20 with one recipe for as many epochs, and from there with one strategy each: bfloat16, large
+What: ResNet-14 with one recipe for as many epochs, and from there with one strategy each: bfloat16, large
 batches by two rules, ghost batches, steps of the rate, a growing batch, small images first, PruneTrain,
 Net2Net, both, label smoothing, look-ahead, Muon; then the sprint's network and recipe, shortened. All
 images, the usual augmentation. The strategies of a seed train side by side, an epoch in turn. Test
@@ -26,10 +26,10 @@ import runpy
 from ml_collections import ConfigDict
 
 SPRINT = runpy.run_path(str(pathlib.Path(__file__).with_name("cifar10_sprint.py")))
-EPOCHS = 6
+EPOCHS = 5
 PRUNE = {
-    "name": "prune_train", "ratio": 0.85, "interval": 1, "variant": "proximal", "weighting": "macs",
-    "multiple_of": 16, "target": 0.5, "stop": 4, "hold": True,
+    "name": "prune_train", "ratio": 0.94, "interval": 1, "variant": "proximal", "weighting": "macs",
+    "multiple_of": 8, "target": 0.5, "stop": 4, "hold": True,
 }  # fmt: skip
 GROW = {"name": "net2net", "epochs": (2,), "widen": 2.0}
 SIZES = {"name": "progressive_resizing", "sizes": ((0, 16), (2, 24), (4, 32))}
@@ -58,7 +58,7 @@ def get_config():
         "schedule": {"name": "triangular", "peak_at": 0.2, "warmup_epochs": 1},
     }
     muon = {"name": "convolution_muon", "vector_rate": 1.0, "matrix_rate": 1.0}
-    decays = {"name": "step", "milestones": (3, 5), "factor": 0.2, "warmup_epochs": 1}
+    decays = {"name": "step", "milestones": (3, 4), "factor": 0.2, "warmup_epochs": 1}
     small = {"model": {"width": 8}}
     return ConfigDict(
         {
@@ -66,7 +66,7 @@ def get_config():
             "experiment": "strategies",
             "seeds": (0, 1),
             "data": {"name": "cifar10", "train": "train", "test": "test"},
-            "model": {"name": "resnet_cifar", "depth": 20},
+            "model": {"name": "resnet_cifar", "depth": 14},
             "train": {
                 "epochs": EPOCHS,
                 "batch_size": 128,
@@ -94,7 +94,7 @@ def get_config():
                     "label smoothing": {"train": {"label_smoothing": 0.1}},
                     "look-ahead": {"methods": ({"name": "look_ahead"},)},
                     "Muon": {"train": {"optimizer": muon, "learning_rate": 0.05, "l2": 0.0}},
-                    "sprint, 6 epochs": sprint(6, ((0, 20), (2, 24), (3, 32))),
+                    "sprint, 5 epochs": sprint(5, ((0, 20), (2, 24), (3, 32))),
                     "sprint, 3 epochs": sprint(3, ((0, 20), (1, 24), (2, 32))),
                 }
             ),
