@@ -5,12 +5,14 @@ r"""TensorFlow, JAX or PyTorch: the same Keras model and step under each backend
     python benchmarks/backends.py --python=/tmp/backends/bin/python --output=results/backends.json
 
 ResNets for CIFAR-10, SGD with momentum, one saved `.keras` file for all. Each candidate is a process of
-its own that stays alive: `model.fit` on arrays in memory, compiled as Keras does by default, and
-tfeffi's loop. They are asked in turn for a burst of steps, round after round; the speed-up is the median
-over the rounds of the time of `fit` on TensorFlow in float32 against a candidate's own, with its
-quartiles. `warmup_seconds` are the first step and the first burst: tracing, compiling. Keras
-compiles TensorFlow and JAX with XLA and leaves Torch eager; "no jit" and "torch.compile" are the other
-choice of `jit_compile`, for JAX and Torch with the smallest network only.
+its own that stays alive: `model.fit` on arrays in memory, compiled as Keras does by default, and tfeffi's
+loop. They are asked in turn for a burst of steps, round after round; the speed-up is the median over the
+rounds of the time of `fit` on TensorFlow in float32 against a candidate's own, with its quartiles. The
+time of `fit` is that of its epoch: where it returns, a thread of TensorFlow's input pipeline may wait for
+seconds (10 ms, doubled until they are more than the epoch took), once an epoch. `warmup_seconds` are the
+first step and the first burst: tracing, compiling. Keras compiles TensorFlow and JAX with XLA and leaves
+Torch eager; "no jit" and "torch.compile" are the other choice of `jit_compile`, for JAX and Torch with
+the smallest network only.
 
 That all take the same step is checked before the clock starts: from the same weights, on the same
 batch, the losses of three steps must be TensorFlow's in float32. The third tells whether the momentum is
@@ -57,10 +59,21 @@ class Stock:
         return float(self.model.train_on_batch(*first, return_dict=True)["loss"])
 
     def burst(self):
-        """A step on every batch."""
-        self.model.fit(
-            self.images, self.labels, batch_size=self.batch, epochs=1, shuffle=False, verbose=0
+        """The seconds of a step on every batch."""
+        import keras
+
+        at = {}
+        clock = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: at.update(begin=time.perf_counter()),
+            on_epoch_end=lambda epoch, logs: at.update(
+                loss=float(logs["loss"]), end=time.perf_counter()
+            ),
         )
+        self.model.fit(
+            self.images, self.labels, batch_size=self.batch, epochs=1, shuffle=False, verbose=0,
+            callbacks=[clock],
+        )  # fmt: skip
+        return at["end"] - at["begin"]
 
 
 class Ours:
@@ -90,12 +103,14 @@ class Ours:
         return float(self.run.totals.loss) - before
 
     def burst(self):
-        """A step on every batch."""
+        """The seconds of a step on every batch, and of the pipeline's start."""
         from tfeffi.data import pipeline
 
+        started = time.perf_counter()
         for batch in pipeline(self.data, self.batch, training=True):
             self.take(*batch)
         float(self.run.totals.loss)
+        return time.perf_counter() - started
 
 
 def worker():
@@ -116,20 +131,17 @@ def worker():
     losses = [made.step()]
     warmup = time.perf_counter() - started
     losses += [made.step() for _ in range(CHECKED - 1)]
-    started = time.perf_counter()
-    made.burst()
-    warmup += time.perf_counter() - started
+    warmup += made.burst()
     library = sys.modules[keras.backend.backend()]
     answer = {"losses": losses, "warmup_seconds": warmup, "version": library.__version__}
     print(json.dumps(answer | {"keras": keras.__version__}), file=answers, flush=True)
     for _ in sys.stdin:
-        made.burst()
-        print("{}", file=answers, flush=True)
+        print(json.dumps({"seconds": made.burst()}), file=answers, flush=True)
 
 
 # -- in the process that asks -----------------------------------------------------------------------
 class Candidate:
-    """The process of one candidate; a call takes a burst of steps.
+    """The process of one candidate; a call takes a burst of steps, and `seconds` has the times of all.
 
     Args:
         python: the interpreter.
@@ -138,7 +150,7 @@ class Candidate:
     """
 
     def __init__(self, python, backend, **asked):
-        self.python, self.backend = python, backend
+        self.python, self.backend, self.seconds = python, backend, []
         keras_backend = "tensorflow" if backend == "tfeffi" else backend
         environment = {**os.environ, "KERAS_BACKEND": keras_backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with it)
@@ -155,7 +167,7 @@ class Candidate:
             raise
 
     def __call__(self):
-        self._ask({})
+        self.seconds.append(self._ask({})["seconds"])
 
     def _ask(self, request):
         try:
@@ -275,8 +287,8 @@ def rows(size, candidates, shape, rounds):
             name: same_step(name, turn.told["losses"], reference, candidates[name][2])
             for name, turn in turns.items()
         }
-        measured = interleaved(turns, rounds, lambda at: print(f"{size}: {at}", flush=True))
-        steps = {name: [one / burst for one in values] for name, values in measured.items()}
+        interleaved(turns, rounds, lambda at: print(f"{size}: {at}", flush=True))
+        steps = {name: [one / burst for one in turn.seconds] for name, turn in turns.items()}
         for name, values in steps.items():
             step = quartiles("step_ms", [1e3 * one for one in values])
             told, (_, backend, precision, _) = turns[name].told, candidates[name]

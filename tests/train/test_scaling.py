@@ -1,4 +1,6 @@
-"""The learning rate of another batch: its rules, the warm-up that goes with them, through Settings."""
+"""Another batch: rules of the learning rate and their warm-up, the momentum of moving statistics."""
+
+import dataclasses
 
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.cases import convnet, images
+from tfeffi import methods
 from tfeffi.errors import BadInput
 from tfeffi.train import Settings, fit
 from tfeffi.train.loop import begin
@@ -91,3 +94,66 @@ def test_a_schedule_shorter_than_its_warm_up():
     settings = Settings(epochs=2, batch_size=32, schedule={"name": "cosine", "warmup_epochs": 3})
     with pytest.raises(BadInput, match="warmup_epochs=3 must be within the 2 epochs"):
         fit(convnet(), images(), settings=settings, verbose=False)
+
+
+# ---------------------------------------------------------------- moving statistics
+
+
+def grey(n=96):
+    """Images of one grey, so that every batch has the same statistics."""
+    return dataclasses.replace(images(n), images=np.full((n, 8, 8, 1), 128, "uint8"))
+
+
+def left_of_mean(batch=96, methods=(), **settings):
+    """How much of the moving mean is left after an epoch of `batch` and what momentum the model has.
+
+    The kernel gives the grey, whose moving mean is 2 before.
+    """
+    model = convnet()
+    model.get_layer("conv").set_weights([np.ones((3, 3, 1, 6)) / 9])
+    norm = model.get_layer("norm")
+    norm.moving_mean.assign(2 * np.ones(6))
+    how = Settings(**{"epochs": 1, "batch_size": batch, "learning_rate": 1e-9} | settings)
+    made = fit(model, grey(), settings=how, methods=methods, verbose=False).model.get_layer("norm")
+    before = keras.Model(model.inputs, model.get_layer("conv").output)
+    mean = np.array(before([grey(1).images.astype("float32") / 255]))[0].mean((0, 1))
+    left = (np.array(made.moving_mean) - mean) / (2 - mean)
+    assert np.ptp(left) < 1e-4
+    return left[0], made.momentum
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_it_is_the_momentum_of_training_and_layers_keep_their_own(fuse):
+    found = left_of_mean(batch_norm_momentum=0.4, fuse_batch_normalization=fuse)
+    assert found == (pytest.approx(0.4, abs=1e-4), 0.7)
+    assert left_of_mean(batch_norm_momentum=0.0)[0] == pytest.approx(0, abs=1e-4)
+    assert left_of_mean(fuse_batch_normalization=fuse)[0] == pytest.approx(0.7, abs=1e-4)
+
+
+@pytest.mark.parametrize("ghost", [None, 12, 24, 96])
+def test_as_much_is_left_after_an_epoch_whatever_the_batch(ghost):
+    """ρ^k after one step of k·B images, as after k steps of B, and in any number of ghost batches."""
+    of_24 = {"reference_batch": 24}
+    for batch in (24, 96):
+        if ghost is None or ghost <= batch:
+            left, _ = left_of_mean(
+                batch, scale_learning_rate=of_24, ghost_batch=ghost, batch_norm_momentum=0.8
+            )
+            assert left == pytest.approx(0.8**4, abs=1e-3)
+    assert left_of_mean(96, ghost_batch=ghost, batch_norm_momentum=0.8)[0] == pytest.approx(
+        0.8, abs=1e-3
+    )
+
+
+def test_it_follows_a_batch_that_grows():
+    """Two epochs are 8 steps of 12 and 4 of 24 images: as much is left as after 16 of 12."""
+    schedule = {"name": "step", "milestones": (1,), "factor": 0.5}
+    growth = methods.build("batch_growth", max_batch=24)
+    left, _ = left_of_mean(12, [growth], epochs=2, schedule=schedule, batch_norm_momentum=0.9)
+    assert left == pytest.approx(0.9**16, abs=1e-3)
+
+
+@pytest.mark.parametrize("momentum", [1.0, -0.1, "0.9", float("nan")])
+def test_a_momentum_that_is_none(momentum):
+    with pytest.raises(BadInput, match=r"batch_norm_momentum=.*in \[0, 1\), or None"):
+        Settings(batch_norm_momentum=momentum)

@@ -5,15 +5,19 @@ from keras import ops
 
 from tfeffi.errors import BadInput
 from tfeffi.layers.exchange import exchange
+from tfeffi.layers.fused_batch_normalization import FusedBatchNormalization
+
+MOST_KERNELS = 32  # calls a layer: more make a graph that takes long to build
 
 
-class GhostBatchNormalization(keras.layers.BatchNormalization):
+class GhostBatchNormalization(FusedBatchNormalization):
     """`keras.layers.BatchNormalization` with the statistics of `ghost_batch` examples at a time.
 
     In training the batch is cut, in order, into virtual batches of `ghost_batch` examples, each
     normalized by its own mean and variance, which the moving statistics follow one after the other. A
-    batch that is no larger than `ghost_batch` is Keras's. Inference is Keras's own. Masks,
-    `renorm=True` and `synchronized=True` take Keras's way too.
+    batch that is no larger than `ghost_batch`, inference, masks, `renorm=True` and `synchronized=True`
+    are as in `FusedBatchNormalization`. So is each virtual batch, if their number is known and not
+    large; else, and with `fuse` off, they are Keras's operations.
 
     In a config and a `.keras` file it is a plain BatchNormalization, so that both load where tfeffi
     is not installed; `ghost_batch` is about training and not kept.
@@ -32,16 +36,12 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
     """
 
     default_ghost_batch = 32
+    fuse = True
 
     def __init__(self, ghost_batch: int | None = None, **arguments):
         super().__init__(**arguments)
         self.ghost_batch = self.default_ghost_batch if ghost_batch is None else ghost_batch
         check_ghost_batch(self.ghost_batch)
-
-    @property
-    def __class__(self):
-        # As in FusedBatchNormalization: no file ever names tfeffi.
-        return keras.layers.BatchNormalization
 
     def call(self, inputs, training=None, mask=None):
         """Normalizes; arguments as in `keras.layers.BatchNormalization`."""
@@ -52,9 +52,26 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         if size is not None:
             check_ghost_batch(self.ghost_batch, size)
-        return ops.cast(self._learn(inputs), self.compute_dtype)
+        few = size is not None and size <= MOST_KERNELS * self.ghost_batch
+        if few and self._fuses(inputs, mask, learns):
+            return ops.cast(self._fused_parts(inputs), self.compute_dtype)
+        return ops.cast(self._parts(inputs), self.compute_dtype)
 
-    def _learn(self, inputs):
+    def _fuses(self, inputs, mask, learns) -> bool:
+        return self.fuse and super()._fuses(inputs, mask, learns)
+
+    def _fused_parts(self, inputs):
+        """One call of the kernel for each virtual batch."""
+        done = [
+            self._normalized(part)
+            for part in ops.split(inputs, inputs.shape[0] // self.ghost_batch)
+        ]
+        outputs, means, variances = zip(*done, strict=True)
+        self._follow(ops.stack(means), ops.stack(variances))
+        return ops.concatenate(outputs)
+
+    def _parts(self, inputs):
+        """The same in Keras's operations, for any backend and rank."""
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         parts = ops.reshape(x, (-1, self.ghost_batch, *ops.shape(x)[1:]))
         mean, variance = ops.moments(
@@ -109,8 +126,8 @@ def ghost_batch_normalization(model: keras.Model, ghost_batch: int) -> keras.Mod
     return exchange(model, {"BatchNormalization": ghost_class(ghost_batch)})
 
 
-def ghost_class(ghost_batch: int) -> type[GhostBatchNormalization]:
+def ghost_class(ghost_batch: int, fuse: bool = True) -> type[GhostBatchNormalization]:
     """The class whose layers, made from a BatchNormalization's config, have that `ghost_batch`."""
     check_ghost_batch(ghost_batch)
     kind = GhostBatchNormalization
-    return type(kind.__name__, (kind,), {"default_ghost_batch": ghost_batch})
+    return type(kind.__name__, (kind,), {"default_ghost_batch": ghost_batch, "fuse": fuse})

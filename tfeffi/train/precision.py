@@ -41,7 +41,9 @@ def fused(model: keras.Model, settings: Settings) -> keras.Model:
     """The model with the layers that the settings want for training; its config stays as it is."""
     classes = {}
     if settings.ghost_batch:
-        classes["BatchNormalization"] = layers.ghost_class(settings.ghost_batch)
+        classes["BatchNormalization"] = layers.ghost_class(
+            settings.ghost_batch, settings.fuse_batch_normalization
+        )
     elif settings.fuse_batch_normalization:
         classes["BatchNormalization"] = layers.FusedBatchNormalization
     if settings.fuse_activations:

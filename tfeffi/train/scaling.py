@@ -1,9 +1,13 @@
-"""The learning rate of another batch size than the one it was found for."""
+"""Learning rate and moving statistics of another batch size than the one they were found for."""
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
+
+from tfeffi import derived
 from tfeffi.errors import BadInput, near
 
 RULES = {"linear": lambda k: k, "sqrt": math.sqrt}
@@ -43,6 +47,46 @@ def scaled_learning_rate(
                 f"scaled_learning_rate: {name}={value!r} must be a whole number of at least 1"
             )
     return learning_rate * RULES[rule](batch_size / reference_batch)
+
+
+@contextlib.contextmanager
+def moving_statistics(run) -> Iterator[None]:
+    """The momentum of the settings in every BatchNormalization, while a step is traced.
+
+    A momentum of ρ looks back on 1 / (1 − ρ) steps. Keras's 0.99 is a hundred: in a short training with
+    large batches the statistics are still those of its beginning, and the trained model is tested with
+    them. With a batch of k times the images ρ^k looks back on as many images. Ghost batches, which
+    follow one another within a step, leave as much of the old statistics together.
+
+    Args:
+        run: the momentum of its settings is right for the reference batch of `scale_learning_rate`, for
+            `batch_size` without one; layers get that for the run's present batch, and have their own
+            again afterwards.
+
+    Source: Ioffe and Szegedy 2015, arXiv 1502.03167, section 3.1; the power: Busbridge et al. 2023,
+    arXiv 2307.13813.
+    """
+    s = run.settings
+    if s.batch_norm_momentum is None:
+        yield
+        return
+    reference = s.scale_learning_rate.get("reference_batch", s.batch_size)
+    of_replica = run.batch_size // run.strategy.num_replicas_in_sync
+    parts = max(1, of_replica // s.ghost_batch) if s.ghost_batch else 1
+    momentum = s.batch_norm_momentum ** (run.batch_size / reference / parts)
+    found = [
+        layer
+        for layer in derived.inside(run.model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    own = [layer.momentum for layer in found]
+    try:
+        for layer in found:
+            layer.momentum = momentum
+        yield
+    finally:
+        for layer, value in zip(found, own, strict=True):
+            layer.momentum = value
 
 
 def scaled(settings) -> tuple[float, Mapping[str, Any]]:

@@ -42,6 +42,8 @@ class Settings:
         evaluate_every: epochs between two looks at the validation images.
         test_views: of each test image, `"one"`, `"flip"` or `"flip_and_move"`, their outputs averaged;
             see `tfeffi.train.evaluation.averaged`. What the test costs grows with it.
+        batch_norm_momentum: of the moving statistics of BatchNormalization, in [0, 1), while training;
+            it follows the batch, see `tfeffi.train.scaling.moving_statistics`. None for each layer's own.
         ghost_batch: BatchNormalization takes its statistics over so many images at a time, which
             divides batch_size; None for the batch of a replica.
         fuse_batch_normalization: run BatchNormalization through TensorFlow's fused kernel.
@@ -73,6 +75,7 @@ class Settings:
     monitor: str = "validation_accuracy"
     evaluate_every: int = 1
     test_views: str = "one"
+    batch_norm_momentum: float | None = None
     ghost_batch: int | None = None
     fuse_batch_normalization: bool = True
     fuse_activations: bool = True
@@ -103,6 +106,10 @@ class Settings:
             _demand(
                 self.early_stopping >= 1, "early_stopping", self.early_stopping, "1 epoch or more"
             )
+        if self.batch_norm_momentum is not None:
+            momentum = self.batch_norm_momentum
+            is_share = isinstance(momentum, numbers.Real) and 0 <= momentum < 1
+            _demand(is_share, "batch_norm_momentum", momentum, "in [0, 1), or None")
         if self.loss_scale != "dynamic":
             _demand(isinstance(self.loss_scale, int | float) and self.loss_scale >= 1,
                     "loss_scale", self.loss_scale, '"dynamic" or a factor of at least 1')  # fmt: skip

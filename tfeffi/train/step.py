@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfeffi.train import losses
+from tfeffi.train import losses, scaling
 from tfeffi.train.evaluation import count_correct
 from tfeffi.train.state import Run
 
@@ -21,7 +21,8 @@ def build(run: Run) -> Callable[[tf.Tensor, tf.Tensor], None]:
     replicas, batch_size = strategy.num_replicas_in_sync, run.batch_size
 
     def total_loss(images, labels):
-        outputs = model(images, training=True)
+        with scaling.moving_statistics(run):  # layers read their momentum when they are traced
+            outputs = model(images, training=True)
         each = losses.per_example(
             settings.loss, outputs, images, labels, settings.label_smoothing, probabilities
         )

@@ -56,7 +56,7 @@ class Whitening(Method):
             )
         before = keras.Model(run.model.inputs, layer.input)
         pixels = run.train.images[: self.count].astype("float32") / 255
-        given = keras.ops.convert_to_numpy(keras.ops.cast(before(pixels), "float32"))
+        given = keras.ops.convert_to_numpy(keras.ops.cast(before([pixels]), "float32"))
         filters = whitening_filters(given, size, self.epsilon)
         layer.kernel.assign(np.concatenate([filters, -filters], axis=-1))
         layer.trainable = False
