@@ -23,8 +23,8 @@ from ml_collections import ConfigDict
 def get_config():
     """The experiment."""
     full = {"batch_size": 128, "learning_rate": 0.1, "augment": {"crop": 4, "flip": True}}
-    full |= {"schedule": {"name": "triangular"}, "batch_norm_momentum": 0.9}  # some hundred steps
-    short = {"epochs": 3, "batch_size": 64, "learning_rate": 0.05, "batch_norm_momentum": 0.8}
+    full["schedule"] = {"name": "triangular"}
+    short = {"epochs": 3, "batch_size": 64, "learning_rate": 0.05}
     return ConfigDict(
         {
             "name": "precision",

@@ -56,7 +56,8 @@ def moving_statistics(run) -> Iterator[None]:
     A momentum of ρ looks back on 1 / (1 − ρ) steps. Keras's 0.99 is a hundred: in a short training with
     large batches the statistics are still those of its beginning, and the trained model is tested with
     them. With a batch of k times the images ρ^k looks back on as many images. Ghost batches, which
-    follow one another within a step, leave as much of the old statistics together.
+    follow one another within a step, leave as much of the old statistics together; `renorm` and
+    `synchronized` layers have none.
 
     Args:
         run: the momentum of its settings is right for the reference batch of `scale_learning_rate`, for
@@ -73,7 +74,7 @@ def moving_statistics(run) -> Iterator[None]:
     reference = s.scale_learning_rate.get("reference_batch", s.batch_size)
     of_replica = run.batch_size // run.strategy.num_replicas_in_sync
     parts = max(1, of_replica // s.ghost_batch) if s.ghost_batch else 1
-    momentum = s.batch_norm_momentum ** (run.batch_size / reference / parts)
+    power = run.batch_size / reference
     found = [
         layer
         for layer in derived.inside(run.model)
@@ -82,7 +83,8 @@ def moving_statistics(run) -> Iterator[None]:
     own = [layer.momentum for layer in found]
     try:
         for layer in found:
-            layer.momentum = momentum
+            whole = layer.renorm or layer.synchronized
+            layer.momentum = s.batch_norm_momentum ** (power if whole else power / parts)
         yield
     finally:
         for layer, value in zip(found, own, strict=True):

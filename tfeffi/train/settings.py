@@ -42,8 +42,9 @@ class Settings:
         evaluate_every: epochs between two looks at the validation images.
         test_views: of each test image, `"one"`, `"flip"` or `"flip_and_move"`, their outputs averaged;
             see `tfeffi.train.evaluation.averaged`. What the test costs grows with it.
-        batch_norm_momentum: of the moving statistics of BatchNormalization, in [0, 1), while training;
-            it follows the batch, see `tfeffi.train.scaling.moving_statistics`. None for each layer's own.
+        batch_norm_momentum: of the moving statistics of BatchNormalization, in [0, 1), for
+            `batch_size` or the reference batch of `scale_learning_rate`; it follows the batch from
+            there, see `tfeffi.train.scaling.moving_statistics`. None for each layer's own.
         ghost_batch: BatchNormalization takes its statistics over so many images at a time, which
             divides batch_size; None for the batch of a replica.
         fuse_batch_normalization: run BatchNormalization through TensorFlow's fused kernel.

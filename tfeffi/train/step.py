@@ -21,8 +21,7 @@ def build(run: Run) -> Callable[[tf.Tensor, tf.Tensor], None]:
     replicas, batch_size = strategy.num_replicas_in_sync, run.batch_size
 
     def total_loss(images, labels):
-        with scaling.moving_statistics(run):  # layers read their momentum when they are traced
-            outputs = model(images, training=True)
+        outputs = model(images, training=True)
         each = losses.per_example(
             settings.loss, outputs, images, labels, settings.label_smoothing, probabilities
         )
@@ -62,7 +61,8 @@ def build(run: Run) -> Callable[[tf.Tensor, tf.Tensor], None]:
 
     @tf.function(autograph=False)
     def step(images, labels):
-        gradients, loss, correct = strategy.run(gradients_of_replica, (images, labels))
+        with scaling.moving_statistics(run):  # layers read their momentum when they are traced
+            gradients, loss, correct = strategy.run(gradients_of_replica, (images, labels))
         local = [strategy.experimental_local_results(g)[0] for g in gradients]
         run.loss_scale.step(local, lambda: update(gradients))
         run.totals.add(_sum(strategy, loss), _sum(strategy, correct))
