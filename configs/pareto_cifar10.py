@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 SPRINT = runpy.run_path(str(pathlib.Path(__file__).with_name("cifar10_sprint.py")))
 EPOCHS = 5
 PRUNE = {
-    "name": "prune_train", "ratio": 0.75, "interval": 1, "variant": "proximal", "weighting": "macs",
+    "name": "prune_train", "ratio": 0.85, "interval": 1, "variant": "proximal", "weighting": "macs",
     "multiple_of": 8, "target": 0.5, "stop": 4, "hold": True,
 }  # fmt: skip
 GROW = {"name": "net2net", "epochs": (2,), "widen": 2.0}
