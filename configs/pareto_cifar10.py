@@ -57,8 +57,8 @@ def group(strategies):
     return {"seeds": (0, 1), "strategies": ordered(strategies)}
 
 
-def get_config():
-    """The experiment."""
+def of_resnet():
+    """What is changed in the common recipe, by name."""
     large = {"batch_size": 1024, "scale_learning_rate": {"reference_batch": 128, "rule": "sqrt"}}
     linear = {
         "batch_size": 1024,
@@ -68,8 +68,7 @@ def get_config():
     muon = {"name": "convolution_muon", "vector_rate": 1.0, "matrix_rate": 1.0}
     decays = {"name": "step", "milestones": (3, 4), "factor": 0.2, "warmup_epochs": 1}
     small = {"model": {"width": 8}}
-    whitening = SPRINT["WHITENING"]
-    resnet = {
+    return {
         "float32": {"train": {"precision": "float32"}},
         "bfloat16": {"train": {"precision": "mixed_bfloat16"}},
         "batch of 1024": {"train": large},
@@ -88,11 +87,20 @@ def get_config():
         "look-ahead": {"methods": ({"name": "look_ahead"},)},
         "Muon": {"train": {"optimizer": muon, "learning_rate": 0.05, "l2": 0.0}},
     }
-    sprints = {
+
+
+def of_sprint():
+    """The sprint in fewer epochs, by name."""
+    whitening = SPRINT["WHITENING"]
+    return {
         "sprint, 5 epochs": sprint(5, ((0, 20), (2, 24), (3, 32)), whitening),
         "sprint, 3 epochs": sprint(3, ((0, 20), (1, 24), (2, 32)), whitening),
         "sprint, 3 epochs, no whitening": sprint(3, ((0, 20), (1, 24), (2, 32))),
     }
+
+
+def get_config():
+    """The experiment."""
     return ConfigDict(
         {
             "name": "pareto_cifar10",
@@ -111,7 +119,7 @@ def get_config():
                 "augment": {"crop": 2, "flip": "alternate"},
             },
             "groups": ordered(
-                {"ResNet-8": group(resnet), "sprint": group(sprints)}
+                {"ResNet-8": group(of_resnet()), "sprint": group(of_sprint())}
             ),
         }
     )  # fmt: skip

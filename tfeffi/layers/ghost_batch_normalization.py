@@ -46,7 +46,7 @@ class GhostBatchNormalization(FusedBatchNormalization):
     def call(self, inputs, training=None, mask=None):
         """Normalizes; arguments as in `keras.layers.BatchNormalization`."""
         learns = bool(training) and self.trainable
-        is_keras_s = mask is not None or self.renorm or self.synchronized
+        is_keras_s = mask is not None or getattr(self, "renorm", False) or self.synchronized
         size = inputs.shape[0]
         if not learns or is_keras_s or (size is not None and size <= self.ghost_batch):
             return super().call(inputs, training=training, mask=mask)

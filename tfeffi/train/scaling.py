@@ -83,7 +83,7 @@ def moving_statistics(run) -> Iterator[None]:
     own = [layer.momentum for layer in found]
     try:
         for layer in found:
-            whole = layer.renorm or layer.synchronized
+            whole = getattr(layer, "renorm", False) or layer.synchronized
             layer.momentum = s.batch_norm_momentum ** (power if whole else power / parts)
         yield
     finally:
