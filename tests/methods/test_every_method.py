@@ -120,6 +120,10 @@ def test_it_has_a_card(name):
     text = (ROOM / name / "README.md").read_text()
     assert re.match(r"# \S.*\n\n\S", text)
     assert tuple(re.findall(r"^## .*$", text, re.M)) == HEADINGS
+    _, did = text.split("## What it did here\n")
+    assert (
+        "<!-- table: " in did.split("\n## ")[0]
+    )  # tests/study/test_readme.py holds it against results/
 
 
 # ---------------------------------------------------------------- two at once

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from configs import pareto_cifar10 as card
+from tfeffi.study import runs
 from tfeffi.study.results import Result
 
 RESULT = pathlib.Path(__file__).parents[2] / "results" / "pareto_cifar10.json"
@@ -13,8 +14,6 @@ GROUPS = card.get_config().to_dict()["groups"]
 
 @pytest.fixture(scope="module")
 def rows():
-    if not RESULT.exists():
-        pytest.skip("pareto_cifar10.json is not measured yet")
     return {row["name"]: row for row in Result.read(RESULT).rows}
 
 
@@ -40,3 +39,28 @@ def test_something_is_as_good_in_less_time(rows):
         and row["train_seconds_mean"] < 0.7 * plain["train_seconds_mean"]
         for row in rows.values()
     )
+
+
+def test_the_fronts_are_those_that_the_page_tells_of():
+    study = runs.load([RESULT])
+    fronts = {
+        cost: {entry.row["name"] for front in study.fronts(cost) for entry in front}
+        for cost in ("train_seconds_mean", "train_macs_mean")
+    }
+    sprints = {"sprint, 3 epochs", "sprint, 5 epochs"}
+    assert fronts["train_seconds_mean"] == {"progressive resizing", *sprints}
+    assert fronts["train_macs_mean"] >= {"PruneTrain", "progressive resizing", "Muon", *sprints}
+
+
+def test_what_the_page_says_of_single_strategies(rows):
+    accuracy = {name: row["accuracy_mean"] for name, row in rows.items()}
+    seconds = {name: row["train_seconds_mean"] for name, row in rows.items()}
+    own = [name for name, row in rows.items() if row["group"] == "ResNet-8"]
+    assert max(own, key=accuracy.get) == "Muon"
+    assert accuracy["batch of 1024"] < accuracy["ghost batches"] < accuracy["bfloat16"]
+    assert accuracy["batch of 1024"] < accuracy["batch of 1024, linear rule"] < accuracy["bfloat16"]
+    assert seconds["ghost batches"] > seconds["bfloat16"] > seconds["batch of 1024"]
+    assert accuracy["Net2Net and PruneTrain"] < min(accuracy["PruneTrain"], accuracy["Net2Net"])
+    plain, whitened = "sprint, 3 epochs, no whitening", "sprint, 3 epochs"
+    spread = rows[plain]["accuracy_std"] + rows[whitened]["accuracy_std"]
+    assert accuracy[whitened] - accuracy[plain] > spread and seconds[whitened] < seconds[plain]

@@ -182,6 +182,19 @@ def test_small_results_make_a_page_and_a_table(rows):
     assert rows[0]["name"] in out.getvalue()
 
 
+def test_every_cost_has_its_chart_and_its_headline():
+    result = Result.new("every cost")
+    result.add_row(name="dense", accuracy_mean=0.9, **dict.fromkeys(runs.COSTS, 2e6))
+    result.add_row(
+        name="small", accuracy_mean=0.9, ratio_to="dense", **dict.fromkeys(runs.COSTS, 1e6)
+    )
+    text = page(runs.of(result))
+    assert len(charts_of(text)) == len(runs.COSTS)
+    for what in ("faster", "less training", "fewer training MACs", "smaller"):
+        assert f"2.0× {what} small" in prose(text)
+    assert prose(text).count("× ") == len(runs.COSTS) and "2.00 M training MACs" in prose(text)
+
+
 def test_two_runs_share_the_charts(tmp_path):
     samples.run(tmp_path / "a", "wide")
     samples.run(tmp_path / "b", "narrow")

@@ -16,6 +16,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 _ABOUT = {
     "p50_ms": "Median time of one inference, batch 1.",
     "train_seconds_mean": "Training and fine-tuning, without compilation.",
+    "train_macs_mean": "Multiply-adds of training and fine-tuning.",
     "bytes": "Size of the file that is shipped.",
 }
 
@@ -66,7 +67,7 @@ def _header(study: Study, title: str) -> Markup:
         "header",
         tag("p", "tfeffi", class_="brand"),
         tag("h1", title),
-        tag("p", "What accuracy costs: in latency, in training time, in bytes.", class_="lead"),
+        tag("p", "What accuracy costs: in latency, in training, in bytes.", class_="lead"),
         *(tag("p", line, class_="meta") for line in same),
     )
 
@@ -86,7 +87,10 @@ def _baseline_card(study: Study) -> Markup | None:
     if len(baselines) != 1:
         return None
     (entry,) = baselines
-    costs = [metrics.metric(c).text(entry.row[c]) for c in COSTS if c in entry.row]
+    known = [metrics.metric(cost) for cost in COSTS if cost in entry.row]
+    costs = [
+        of.text(entry.row[of.key]) + (f" {of.title}" if of.unit == "count" else "") for of in known
+    ]
     accuracy = metrics.metric(ACCURACY).text(entry.row[ACCURACY])
     return tag(
         "div",
@@ -111,7 +115,7 @@ def _headline(study: Study, cost: str) -> Markup | None:
         return None
     best = max(able, key=lambda e: e.ratio(cost))
     of = metrics.metric(cost)
-    what = "less training" if cost == "train_seconds_mean" else of.gain
+    what = f"{of.gain} {of.title}" if cost.startswith("train_") else of.gain
     was, now = of.text(best.baseline[cost]), of.text(best.row[cost])
     return tag(
         "div",
@@ -128,7 +132,7 @@ def _fronts(study: Study) -> Markup:
     drawn = [cost for cost, entries in drawn if entries]
     figures = []
     for place, cost in enumerate(drawn):
-        wide = place == 0 and len(drawn) != 2
+        wide = place == 0 and len(drawn) % 2 == 1
         width, height = (1080, 440) if wide else (530, 400)
         chart = charts.front_chart(study, cost, width, height)
         shy = len(charts.always_named(study, cost, width)) < len(study.having(ACCURACY, cost))
