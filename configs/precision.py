@@ -24,9 +24,8 @@ def get_config():
     """The experiment."""
     full = {"batch_size": 128, "learning_rate": 0.1, "augment": {"crop": 4, "flip": True}}
     full["schedule"] = {"name": "triangular"}
-    full["batch_norm_momentum"] = (
-        0.9  # Keras's 0.99 looks back on 100 steps, more than an epoch here
-    )
+    # Keras's 0.99 looks back on 100 steps: more than an epoch here, and than the short training has
+    full["batch_norm_momentum"] = 0.9
     short = {"epochs": 3, "batch_size": 64, "learning_rate": 0.05, "batch_norm_momentum": 0.8}
     return ConfigDict(
         {
