@@ -72,6 +72,17 @@ def test_better_is_up_and_left(text):
     assert place["pruned"][1] < place["separable"][1]
 
 
+@pytest.mark.parametrize("crowded", [False, True])
+def test_the_good_corner_is_named_where_nothing_stands(crowded):
+    result = Result.new("corner")
+    for at in range(9):
+        row = {"accuracy_mean": 0.9 - 0.01 * at, "p50_ms": 1.0 + at if crowded else 9.0 - at}
+        result.add_row(name=f"variant number {at}", **row)
+    (chart,) = charts_of(page(runs.of(result))).values()
+    said = [e for e in chart.iter("text") if e.get("class") == "better"]
+    assert len(said) == (0 if crowded else 1)
+
+
 def test_names_do_not_cover_each_other(text):
     for label, chart in charts_of(text).items():
         boxes = []

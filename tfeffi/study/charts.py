@@ -61,7 +61,9 @@ def front_chart(study: Study, cost: str, width: int, height: int) -> Markup | No
     ]  # fmt: skip
     return frame.svg(
         f"accuracy against {metrics.metric(cost).title}",
-        tag("text", "\u2196 better", x=left + 10, y=top + 18, class_="better"),
+        _good_corner(frame, points, [
+            label.box for label, hidden in zip(placed, quiet, strict=True) if not hidden
+        ]),
         *(_shade(line, frame, s) for line, s in zip(lines, series, strict=True)),
         *(tag("path", d=staircase(line, right), class_=f"front-line {s}")
           for line, s in zip(lines, series, strict=True)),
@@ -117,6 +119,15 @@ def leader(label: labels.Label, point: tuple[float, float]) -> Markup | None:
     x = min(max(point[0], label.box.left), label.box.right)
     y = min(max(point[1], label.box.top), label.box.bottom)
     return tag("line", x1=point[0], y1=point[1], x2=x, y2=y, class_="leader")
+
+
+def _good_corner(frame: Frame, points, names: Sequence[Box]) -> Markup | None:
+    """Which corner is the good one; nothing where that would lie under a point or a name."""
+    box = better_box(frame)
+    dots = [Box(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in points]
+    if any(box.overlap(other) for other in (*dots, *names)):
+        return None
+    return tag("text", "\u2196 better", x=box.left + 4, y=box.top + 14, class_="better")
 
 
 def better_box(frame: Frame) -> Box:
