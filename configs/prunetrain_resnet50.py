@@ -31,6 +31,6 @@ def get_config():
     config = WHOLE["get_config"]().to_dict()
     pair = WHOLE["pair"]("ResNet-50", 12, SIZES, (0, 1), {"depth": 50}, multiple_of=8)
     groups = WHOLE["ordered"]({"ResNet-50": pair})
-    views = {"test_views": "flip_and_move"}
-    config["train"] |= {"label_smoothing": 0.1, "batch_norm_momentum": 0.97, **views}
+    own = {"label_smoothing": 0.1, "batch_norm_momentum": 0.97, "test_views": "flip_and_move"}
+    config["train"] |= own
     return ConfigDict(config | {"name": "prunetrain_resnet50", "groups": groups})

@@ -121,9 +121,8 @@ def test_it_has_a_card(name):
     assert re.match(r"# \S.*\n\n\S", text)
     assert tuple(re.findall(r"^## .*$", text, re.M)) == HEADINGS
     _, did = text.split("## What it did here\n")
-    assert (
-        "<!-- table: " in did.split("\n## ")[0]
-    )  # tests/study/test_readme.py holds it against results/
+    figures = did.split("\n## ")[0]
+    assert "<!-- table: " in figures  # tests/study/test_readme.py holds it against results/
 
 
 # ---------------------------------------------------------------- two at once
