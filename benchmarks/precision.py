@@ -109,7 +109,7 @@ def main(_):
         peak_memory(*options.memory_of)
         return
     from configs import precision as card
-    from tfeffi.study.experiments import precision
+    from tfeffi.study import experiments
     from tfeffi.study.results import Result
 
     result = Result.new("precision")
@@ -117,7 +117,7 @@ def main(_):
         result.add_row(**row)
     result.write(options.output)
     if options.figure:
-        precision.draw(result, options.figure)
+        experiments.draw("precision", result, options.figure)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(_):
     if output:
         experiments.write(result, workdir, output)
     if _FIGURE.value:
-        module.draw(result, _FIGURE.value)
+        experiments.draw(config.experiment, result, _FIGURE.value)
     report.console_table(runs.load([output or workdir]))
     print(f"wrote {output or pathlib.Path(workdir, 'result.json')}")
 

@@ -59,13 +59,17 @@ def test_the_table_has_a_line_for_every_folder():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_it_trains(name, trained):
-    assert_trained(trained(name), weights(start(name)))
+    made, before = trained(name), start(name)
+    assert_trained(made, weights(before))
+    assert (made.model.count_params() < before.count_params()) == CASES[name].smaller
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_it_trains_in_mixed_precision(name):
     model = start(name, norm=True)
-    assert_trained(train(name, model, "mixed_bfloat16"), weights(model))
+    made = train(name, model, "mixed_bfloat16")
+    assert_trained(made, weights(model))
+    assert (made.model.count_params() < model.count_params()) == CASES[name].smaller
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -21,7 +21,7 @@ def test_no_number_has_drifted_from_the_results(path):
     text = path.read_text(encoding="utf-8")
     hint = f"run `tfeffi-report --readme={path.relative_to(ROOT)}`"
     assert tables.rendered(text, path) == text, hint
-    assert [str(picture) for picture, _, _ in tables.stale_figures(text, path)] == [], hint
+    assert [str(picture) for picture, _ in tables.stale_figures(text, path)] == [], hint
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)

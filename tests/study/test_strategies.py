@@ -2,6 +2,7 @@
 
 import pathlib
 import runpy
+import time
 
 import numpy as np
 import pytest
@@ -32,8 +33,9 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prunetrain")
-    return folder, run(CONFIG, folder, verbose=False)
+    folder, began = tmp_path_factory.mktemp("prunetrain"), time.perf_counter()
+    result = run(CONFIG, folder, verbose=False)
+    return folder, result, time.perf_counter() - began
 
 
 def test_what_is_removed_is_against_the_dense_run(measured):
@@ -55,8 +57,13 @@ def test_what_is_removed_is_against_the_dense_run(measured):
     assert all(len(row["history"]["validation_accuracy"]) == 2 for row in (dense, pruned))
 
 
+def test_waiting_for_the_others_is_nobodys_time(measured):
+    _, result, took = measured
+    assert 0 < sum(row["all_seconds_mean"] for row in result.rows) < took
+
+
 def test_nothing_is_done_twice_and_it_draws(measured, tmp_path):
-    folder, result = measured
+    folder, result, _ = measured
     trained = {path: path.stat().st_mtime_ns for path in folder.glob("trained/*/model.keras")}
     assert len(trained) == 2
     again = run(CONFIG, folder, verbose=False)

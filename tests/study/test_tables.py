@@ -1,5 +1,6 @@
 """Generated Markdown: what is made from results, in which form, and that drift is seen."""
 
+import matplotlib.image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,6 +122,21 @@ def test_renewing_settles_and_then_changes_nothing(readme):
     assert (readme.read_text(), picture.stat().st_mtime_ns) == (settled, drawn)
 
 
+def test_the_picture_of_an_experiment_is_held_against_its_result(readme):
+    mark = "<!-- figure: demo by=blocks_cifar10 --> ![seed by seed](own.png) <!-- end -->\n"
+    readme.write_text(mark)
+    result = Result.new("demo")
+    result.add_row(name="a", accuracy_mean=0.5, accuracies=[0.4, 0.6], n=2, macs=1e6, epochs=1)
+    result.write(readme.parent / "results" / "demo.json")
+    assert tables.renew(readme) and not tables.renew(readme)
+    picture = readme.parent / "own.png"
+    assert matplotlib.image.imread(picture).ndim == 3
+    result.rows[0]["accuracies"] = [0.3, 0.7]
+    result.write(readme.parent / "results" / "demo.json")
+    ((stale, _),) = tables.stale_figures(mark, readme)
+    assert stale == picture
+
+
 def test_drift_is_seen_in_tables_and_pictures(readme):
     readme.write_text(
         "<!-- table: demo columns=name,bytes -->\n<!-- end -->\n"
@@ -134,7 +150,7 @@ def test_drift_is_seen_in_tables_and_pictures(readme):
     result.add_row(name="int8", accuracy_mean=0.5, bytes=1, p50_ms=1.0)
     result.write(readme.parent / "results" / "demo.json")
     assert tables.rendered(text, readme) != text
-    ((picture, _, _),) = tables.stale_figures(text, readme)
+    ((picture, _),) = tables.stale_figures(text, readme)
     assert picture == readme.parent / "front.png"
 
 
@@ -201,6 +217,7 @@ def test_results_are_found_from_a_folder_below(readme):
         ("<!-- value: demo row=int8 --><!-- end -->", "needs row= and column="),
         ("<!-- value: demo row=int9 column=n --><!-- end -->", 'no row "int9"'),
         ("<!-- figure: demo --> none <!-- end -->", "no picture between the marks"),
+        ("<!-- figure: demo by=blocks costs=bytes --> ![](a.png) <!-- end -->", "leave one out"),
         ('<!-- table: demo columns="name --><!-- end -->', "line 2: No closing quotation"),
     ],
 )

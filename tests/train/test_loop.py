@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import time
 
 import keras
 import numpy as np
@@ -91,6 +92,25 @@ def test_learns_and_reports(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded.get_layer("norm")) is keras.layers.BatchNormalization
     assert_same(loaded, trained.model)
+
+
+def test_what_methods_do_between_epochs_is_not_training_but_counts():
+    seen = []
+
+    class Surgery(Method):
+        def on_epoch_end(self, run):
+            seen.append((run.compile_seconds, run.seconds))
+            time.sleep(1.0)
+
+    fit(
+        convnet(),
+        images(),
+        settings=Settings(epochs=2, batch_size=32),
+        methods=[Surgery()],
+        **QUIET,
+    )
+    compiling, training = (after - before for before, after in zip(*seen, strict=True))
+    assert compiling >= 1.0 > training > 0
 
 
 def test_a_finished_run_is_read_back_and_another_one_refused(tmp_path):

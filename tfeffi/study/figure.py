@@ -9,6 +9,8 @@ import json
 import os
 import pathlib
 import re
+import struct
+import zlib
 from collections.abc import Sequence
 
 from tfeffi import files
@@ -100,6 +102,17 @@ def fingerprint_of(path: str | os.PathLike) -> str | None:
     except OSError:
         return None
     return found[0].decode() if found else None
+
+
+def stamp(path: str | os.PathLike, mark: str) -> None:
+    """Writes a fingerprint into a PNG that was drawn without one; other formats stay as they are."""
+    path = pathlib.Path(path)
+    if path.suffix.lower() != ".png":
+        return
+    image, body = path.read_bytes(), b"tEXtComment\0" + mark.encode()
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    with files.replacing(path) as temporary:  # the last twelve bytes of a PNG say that it ends
+        temporary.write_bytes(image[:-12] + chunk + image[-12:])
 
 
 def _panel(study: Study, cost: str, panel) -> None:

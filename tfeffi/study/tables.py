@@ -8,6 +8,7 @@ Between these marks the text is made from `results/NAME.json`, by `tfeffi-report
     It is <!-- value: NAME row=int8 column=ratio(p50_ms) --><!-- end --> times faster.
 
     <!-- figure: NAME costs=p50_ms,bytes --> ![the front](docs/front.png) <!-- end -->
+    <!-- figure: NAME by=strategies --> ![of the experiment](docs/own.png) <!-- end -->
 
     <!-- about: NAME --><!-- end -->
 
@@ -15,11 +16,12 @@ A column is a key of the rows; `ratio(key)`, how many times better than the base
 difference to it. After ":" its unit and decimals, after "=" its heading, in either order. A table may
 also have `rows=`, patterns of names with commas between; `sort=`, a column, with "-" before it for the
 largest first; `baseline=`, a name, in place of the `ratio_to` of the rows. A value has `row=` and
-`column=`.
+`column=`. The picture that an experiment draws of itself has its kind, `by=`.
 """
 
 import dataclasses
 import fnmatch
+import functools
 import os
 import pathlib
 import re
@@ -29,14 +31,14 @@ from typing import Any
 
 from tfeffi import files
 from tfeffi.errors import BadInput, near
-from tfeffi.study import figure, metrics, runs
+from tfeffi.study import experiments, figure, metrics, runs
 from tfeffi.study.results import Result
 from tfeffi.study.runs import Entry, Study
 
 _OPTIONS = {
     "table": ("columns", "rows", "sort", "baseline"),
     "value": ("row", "column", "baseline"),
-    "figure": ("costs",),
+    "figure": ("costs", "by"),
     "about": (),
 }
 _BLOCK = re.compile(r"<!--\s*(\w+):(.*?)-->(.*?)<!--\s*end\s*-->", re.DOTALL)
@@ -140,8 +142,8 @@ def renew(path: str | os.PathLike) -> bool:
     path = pathlib.Path(path)
     old = _read(path)
     new, stale = rendered(old, path), stale_figures(old, path)
-    for picture, study, costs in stale:
-        figure.draw(study, picture, costs)
+    for _, draw in stale:
+        draw()
     if new != old:
         with files.replacing(path) as temporary:
             temporary.write_text(new, encoding="utf-8")
@@ -171,15 +173,15 @@ def rendered(text: str, path: str | os.PathLike) -> str:
     return "".join([*pieces, text[done:]])
 
 
-def stale_figures(text: str, path: str | os.PathLike) -> list[tuple[pathlib.Path, Study, Any]]:
-    """The pictures that are missing or do not show their results: path, study and costs of each."""
-    path, found = pathlib.Path(path), []
-    for block in _blocks(text):
-        if block.kind == "figure":
-            picture, study, costs = _in_line(block, lambda b: _figure(b, path))
-            if figure.fingerprint_of(picture) != figure.fingerprint(study, costs):
-                found.append((picture, study, costs))
-    return found
+def stale_figures(
+    text: str, path: str | os.PathLike
+) -> list[tuple[pathlib.Path, Callable[[], None]]]:
+    """The pictures that are missing or do not show their results, and what draws each anew."""
+    path = pathlib.Path(path)
+    found = [_in_line(b, lambda b: _figure(b, path)) for b in _blocks(text) if b.kind == "figure"]
+    return [
+        (picture, draw) for picture, shown, draw in found if figure.fingerprint_of(picture) != shown
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,14 +329,21 @@ def _about(block: _Block, study: Study) -> str:
     return f"{run}: {cpu}, {hardware['cores']} cores{gpu}; {software}."
 
 
-def _figure(block: _Block, path: pathlib.Path) -> tuple[pathlib.Path, Study, Any]:
+def _figure(block: _Block, path: pathlib.Path) -> tuple[pathlib.Path, str, Callable[[], None]]:
+    """The picture, the fingerprint of what it should show, and what draws it."""
     found = re.search(r"!\[[^\]]*\]\(([^)\s]+)", block.parts[1])
     if not found:
         raise BadInput(
             "figure: no picture between the marks; write ![what it shows](docs/front.png)"
         )
+    picture, study, kind = path.parent / found[1], block.study(path), block.options.get("by")
     costs = [text.strip() for text in block.options.get("costs", "").split(",") if text.strip()]
-    return path.parent / found[1], block.study(path), costs or None
+    if kind and costs:
+        raise BadInput("figure: an experiment's own picture (by=) has no costs=; leave one out")
+    draw = functools.partial(figure.draw, study, picture, costs or None)
+    if kind:
+        draw = functools.partial(experiments.draw, kind, study.results[0], picture)
+    return picture, figure.fingerprint(study, costs), draw
 
 
 _RENDERERS = {"table": _table, "value": _value, "about": _about}

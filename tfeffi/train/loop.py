@@ -1,7 +1,8 @@
 """The training loop, from top to bottom.
 
-Time is counted in three drawers: `compile_seconds` (building, tracing, the first step), `seconds`
-(steps and their input pipeline), and what is in neither (validation, checkpoints).
+Time is counted in three drawers: `compile_seconds` (building, tracing, the first step, what methods do
+between epochs, as surgery), `seconds` (steps and their input pipeline), and what is in neither
+(validation, checkpoints).
 """
 
 import dataclasses
@@ -113,8 +114,10 @@ def fit(
             _run_epoch(run, train_step, reporter, keep)
             row = _sums(run)
             run.epoch, run.epoch_step = run.epoch + 1, 0
+            started = time.perf_counter()
             for method in methods:
                 method.on_epoch_end(run)
+            run.compile_seconds += time.perf_counter() - started
             if train_step.is_stale(run) and run.epoch < settings.epochs:
                 train_step, evaluate = _compile(run)
             elif train_step.is_stale(run):  # no step is taken any more

@@ -9,6 +9,7 @@ A config with `experiment = "NAME"` is run by `tfeffi/study/experiments/NAME.py`
 """
 
 import importlib
+import os
 import pathlib
 import pkgutil
 import shutil
@@ -18,10 +19,11 @@ from typing import Any
 
 from tfeffi import files
 from tfeffi.errors import BadInput, near
+from tfeffi.study import figure, runs
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 
-__all__ = ["Cells", "find", "names", "run", "spread", "write"]
+__all__ = ["Cells", "draw", "find", "names", "run", "spread", "write"]
 
 
 def names() -> list[str]:
@@ -75,3 +77,21 @@ def write(result: Result, workdir: str | pathlib.Path, output: str | pathlib.Pat
         with files.replacing(pathlib.Path(output).with_name(name)) as temporary:
             shutil.copyfile(pathlib.Path(workdir) / name, temporary)
     result.write(output)
+
+
+def draw(kind: str, result: Result, path: str | os.PathLike) -> None:
+    """Draws an experiment's own picture of a result, which it remembers if it is a PNG.
+
+    Args:
+        kind: "experiment" of the config.
+        result: of `run`.
+        path: of the picture; an older one is replaced.
+
+    Raises:
+        BadInput: no such experiment, or it has no picture.
+    """
+    module = find({"experiment": kind})
+    if not hasattr(module, "draw"):
+        raise BadInput(f'experiment "{kind}" has no picture of its own')
+    module.draw(result, str(path))
+    figure.stamp(path, figure.fingerprint(runs.of(result)))
