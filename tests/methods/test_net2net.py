@@ -15,6 +15,7 @@ from tests.methods.test_prune_train import (
     sequential,
     some_images,
     trained,
+    zero,
 )
 from tfeffi import methods
 from tfeffi.errors import BadInput
@@ -179,9 +180,28 @@ def test_lambda_after_growth_is_the_ratio_of_the_grown_model():
                 seen["loss"] = run.first_loss()
 
     growth, prune = both()
-    made = trained(methods_=[growth, Watch(), prune])
+    made = trained(methods_=[growth, prune, Watch()])
     expected = penalty_from_ratio(seen["loss"], seen["lasso"], 0.8)
     assert made.history[1]["lambda"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_is_dead_when_the_model_grows_leaves_before_lambda_is_learned():
+    """Else the copies of dead channels would live on, and the target would be reached by them."""
+    seen = {}
+
+    class Watch(methods.Method):
+        def on_epoch_end(self, run):
+            if run.epoch == 1:
+                seen["lasso"] = float(GroupLasso(run.model)())
+                seen["loss"] = run.first_loss()
+
+    growth = growing(epochs=[1], widen={"b0_one": 12}, noise=0.5)
+    prune = methods.build("prune_train", ratio=0.1, interval=1, target=0.9)
+    model = zero(residual(blocks=1), ["b0_one"], ["b0_two"], range(5))
+    made = trained(methods_=[growth, prune, Watch()], model=model, epochs=2)
+    assert made.model.get_layer("b0_one").filters == 7  # the live one, and six copies of it
+    expected = penalty_from_ratio(seen["loss"], seen["lasso"], 0.1)
+    assert [row["lambda"] for row in made.history] == pytest.approx([expected] * 2, rel=1e-5)
 
 
 def test_in_bfloat16():

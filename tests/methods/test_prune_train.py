@@ -606,6 +606,17 @@ def test_the_batch_shrinks_when_another_method_lets_the_model_grow():
     assert last.bytes(batches[-1]) <= budget
 
 
+@pytest.mark.parametrize("epochs", [[2], [3]])
+def test_the_batch_shrinks_also_when_pruning_is_over(epochs):
+    budget = training_memory(residual(), slots=1).bytes(64)
+    growth = methods.build("net2net", epochs=epochs, widen=2.0)
+    method = methods.build(
+        "prune_train", ratio=0.1, interval=1, stop=2, memory_bytes=budget, granularity=8
+    )
+    batches = [row["batch_size"] for row in trained(None, [growth, method], epochs=4).history]
+    assert batches[epochs[0] - 2] == 64 > batches[epochs[0] - 1] == batches[-1]
+
+
 @pytest.mark.slow
 def test_two_replicas_prune_as_one():
     done = subprocess.run(

@@ -177,6 +177,32 @@ def test_noise_moves_the_copies_alone_and_a_little():
     assert 1e-5 < gap(model(x), noisy(x)) < 0.1
 
 
+@pytest.mark.parametrize("widths", [{"a": 12}, 3.0])
+def test_channels_of_which_nothing_is_left_are_not_copied(widths):
+    model = chain()
+    a, b = (layer_of(model, name) for name in ("a", "b"))
+    made, read = np.array(a.kernel), np.array(b.kernel)
+    made[..., [0, 1, 3]], read[:, :, [0, 1]] = 0, 0  # the last one is still read
+    a.kernel.assign(made)
+    b.kernel.assign(read)
+    scale = layer_of(model, "bn")
+    scale.gamma.assign([0.1, 0.2, 0.3, 0.4])  # by which a channel is known again
+    wide, _ = widen(model, widths, seed=0)
+    found = np.unique(np.array(layer_of(wide, "bn").gamma)[4:])
+    np.testing.assert_allclose(found, [0.3, 0.4], rtol=1e-6)
+    x = images(model)
+    assert gap(model(x), wide(x)) <= 1e-5
+
+
+def test_where_nothing_is_left_of_a_layer_it_is_widened_all_the_same():
+    model = chain()
+    for name in ("a", "b"):
+        kernel = layer_of(model, name).kernel
+        kernel.assign(np.zeros(kernel.shape))
+    for widths in ({"a": 7}, 1.75):
+        assert layer_of(widen(model, widths)[0], "a").filters == 7
+
+
 def step(model, optimizer, x, y):
     import tensorflow as tf
 

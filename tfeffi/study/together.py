@@ -4,6 +4,7 @@ Each runs in a process of its own; one of them works at a time, with all cores, 
 and testing belong to its turns. A training that was killed goes on in its own folder.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -77,7 +78,8 @@ class _Worker:
         if self._process.poll() is None and self._process.stdin:
             self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # what it never read
+            self._process.stdin.close()
         self._process.stdout.close()
 
     def _write(self, line: str) -> None:
@@ -98,7 +100,7 @@ class _Turns(Method):
         if run.epoch < run.settings.epochs:
             began = time.perf_counter()
             self._answer({"line": f"epoch {run.epoch}, {run.seconds:.0f} s"})
-            sys.stdin.readline()
+            _wait_for_turn()
             run.compile_seconds -= time.perf_counter() - began  # it was the others' turn
 
 
@@ -142,6 +144,12 @@ def train(spec: Mapping[str, Any], methods=()) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _wait_for_turn() -> None:
+    """Ends the process where nobody is left who would give it one."""
+    if not sys.stdin.readline():
+        sys.exit(f"{__name__}: who gives the turns has ended")
+
+
 def _work() -> None:
     """In a worker: a line with the spec, then a line for each turn; answers on standard output."""
     out = os.fdopen(os.dup(1), "w")
@@ -152,7 +160,7 @@ def _work() -> None:
         out.flush()
 
     spec = json.loads(sys.stdin.readline())
-    sys.stdin.readline()
+    _wait_for_turn()
     result = train(spec, [_Turns(answer)])
     line = f"{result['accuracy']:.4f} after {result['train_seconds']:.0f} s"
     answer({"line": line, "result": result})

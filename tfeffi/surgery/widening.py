@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfeffi.errors import BadInput, near
+from tfeffi.surgery import kernels
 from tfeffi.surgery.coupling import Coupling, Plan
 from tfeffi.surgery.graph import Graph, read
 from tfeffi.surgery.rebuild import apply
@@ -27,7 +28,8 @@ def widen(
 ) -> tuple[keras.Model, Slices]:
     """Widens layers by copies of their channels, so that the model still computes the same.
 
-    Which channels are copied is drawn at random; coupled layers follow with the same copies, and
+    Which channels are copied is drawn at random, among those that anything is left of: not where every
+    kernel that makes or reads one is zero there. Coupled layers follow with the same copies, and
     whatever reads a copied channel divides its weights by the number of copies. Copies stand at the
     end, or, where another layer cannot follow that (a concatenation, groups), beside their source.
 
@@ -78,6 +80,7 @@ def widen(
 def _for_layers(coupling: Coupling, widths: Mapping[str, int | float], random) -> np.ndarray:
     """The classes to copy, in order, so that each named layer gets its width."""
     counts, copies, sealed = np.ones(coupling.classes.count, np.int64), [], set()
+    live = _live(coupling)
     wanted = {name: _width(coupling, name, width) for name, width in widths.items()}
     for name, width in wanted.items():
         classes = coupling.written[name]
@@ -86,7 +89,8 @@ def _for_layers(coupling: Coupling, widths: Mapping[str, int | float], random) -
         if missing and not free:
             why = coupling.classes.pinned[int(classes[0])]
             raise BadInput(f'widen: the channels of "{name}" must stay: {why}')
-        drawn = _draw(name, classes, [c for c in free if c not in sealed], missing, random)
+        free = [c for c in free if c not in sealed]
+        drawn = _draw(name, classes, [c for c in free if live[c]] or free, missing, random)
         np.add.at(counts, drawn, 1)
         copies.append(drawn)
         sealed.update(classes.tolist())
@@ -120,14 +124,24 @@ def _draw(name: str, classes: np.ndarray, free: list[int], missing: int, random)
 
 def _for_all(coupling: Coupling, factor: float, random) -> np.ndarray:
     """The classes to copy so that every group that is free gets wider by the factor."""
-    copies = [
-        random.choice(group.classes, round(factor * group.size) - group.size)
-        for group in coupling.groups
-        if group.pinned is None
-    ]
+    live, copies = _live(coupling), []
+    for group in (one for one in coupling.groups if one.pinned is None):
+        some = group.classes[live[group.classes]]
+        chosen = some if len(some) else group.classes
+        copies.append(random.choice(chosen, round(factor * group.size) - group.size))
     if not copies:
         raise BadInput("widen: no channel of this model is free to change")
     return np.concatenate(copies)
+
+
+def _live(coupling: Coupling) -> np.ndarray:
+    """(classes,) whether a kernel that makes or reads the class has a weight there, or none does both."""
+    live, dead = np.zeros((2, coupling.classes.count), bool)
+    for side in (*kernels.made(coupling), *kernels.read(coupling)):
+        has_weights = side.rows().any(axis=1)
+        live[side.classes[has_weights]] = True
+        dead[side.classes[~has_weights]] = True
+    return live | ~dead
 
 
 def _plan(coupling: Coupling, copies: np.ndarray) -> Plan:

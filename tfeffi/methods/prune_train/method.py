@@ -38,6 +38,7 @@ class PruneTrain(Method):
             raise BadInput(f"prune_train: start={start} is after the last of {epochs} epochs")
         self.penalty = tf.Variable(0.0, trainable=False, dtype=tf.float32)  # λ
         self._learn_penalty(run)
+        self._params = run.model.count_params()
         if self._settings["memory_bytes"] is not None:
             self._largest_batch(run)  # a budget below one image is told now, not after an epoch
 
@@ -62,13 +63,15 @@ class PruneTrain(Method):
     def on_epoch_end(self, run) -> None:
         s = self._settings
         stop = min(s["stop"] or run.settings.epochs, run.settings.epochs)
-        if run.model.count_params() > self._params and run.epoch < stop:
-            self._learn_penalty(run)  # another method has let the model grow: R is another one
-            if s["memory_bytes"] is not None:
-                self._fill_memory(run, shrink=True)
+        has_grown = run.model.count_params() > self._params
         due = run.epoch % s["interval"] == 0 and s["start"] <= run.epoch <= stop
         if due or run.epoch == stop:
             self._reconfigure(run)
+        if has_grown and run.epoch < stop:
+            self._learn_penalty(run)  # another method has let the model grow: R is another one
+        self._params = run.model.count_params()
+        if has_grown and s["memory_bytes"] is not None:
+            self._fill_memory(run, shrink=True)
         if run.epoch == s["stop"] or self._is_small(run):
             self.penalty.assign(0.0)
         counted = cost(run.model, run.train.images.shape[1:])  # also while they are smaller
@@ -106,7 +109,6 @@ class PruneTrain(Method):
         """λ from the loss of a first batch and the present weights."""
         lasso = float(self._groups(run)())
         self.penalty.assign(penalty_from_ratio(run.first_loss(), lasso, self.ratio))
-        self._params = run.model.count_params()
         self._macs = self._count(run)
 
     def _is_small(self, run) -> bool:
@@ -126,7 +128,6 @@ class PruneTrain(Method):
         )
         if report.changed:
             run.adopt(model, slices)
-            self._params = model.count_params()
         if s["memory_bytes"] is not None:
             self._fill_memory(run, shrink=False)  # pruning makes room only
 
@@ -188,7 +189,8 @@ def build(
         start: the first epoch after which there may be a reconfiguration.
         stop: the epoch that ends with the last one; from then on there is no penalty, and what is
             left is trained on. None: the last epoch, as in the paper.
-        target: share of the multiply-adds of the model that λ was learned for, in (0, 1); at the end
+        target: share of the multiply-adds of the model that λ was learned for, which is the first one or,
+            after growth, the grown one without what was dead in it, in (0, 1); at the end
             of the first epoch that leaves no more the penalty ends. What is left can be less: a
             reconfiguration takes whatever is dead. None: no such end.
         memory_bytes: for a training step; with it the batch grows to the largest that fits, and the
