@@ -78,6 +78,8 @@ def test_a_batch_that_is_at_its_limit_is_noticed():
     [
         ({"schedule": {"name": "cosine"}}, 'schedule "cosine" has no steps to grow at'),
         ({"schedule": {**STEPS, "milestones": (1.5,)}}, "milestones=.* must be whole epochs"),
+        ({"schedule": {**STEPS, "milestones": 5}}, "milestones=5 must be whole epochs"),
+        ({"examples": 16}, "batch_size=16 is all 16 training images"),
         ({"schedule": {**STEPS, "factor": 2.0}}, r"factor=2.0 must be in \(0, 1\)"),
         ({"chosen": {"max_batch": 960}}, "max_batch=960 must be below the 960 training images"),
         ({"chosen": {"max_batch": 0}}, "max_batch=0 must be a whole number of at least 1"),

@@ -1,5 +1,7 @@
 """Look-ahead: the slow weights by hand, and that nothing else happens between two looks."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -71,6 +73,24 @@ def test_training_ends_on_the_slow_weights():
         np.testing.assert_array_equal(before, found)
 
 
+def test_training_ends_on_the_slow_weights_also_where_steps_are_skipped():
+    how = dataclasses.replace(SIX, precision="mixed_float16")
+    chosen = [methods.build("look_ahead", interval=7, decay=0.5)]
+    model = convnet(norm=False)
+    start = [np.array(v) for v in model.variables]
+    made = fit(model, images(), settings=how, methods=[Overflow(), *chosen], verbose=False)
+    assert made.history[-1]["skipped_steps"] > 0
+    for before, found in zip(start, made.model.variables, strict=True):
+        np.testing.assert_allclose(before, found, atol=1e-3)
+
+
+class Overflow(methods.Method):
+    """The loss scale begins where float16 cannot follow."""
+
+    def on_model(self, run):
+        run.loss_scale.scale.assign(2.0**40)
+
+
 def test_slow_weights_begin_where_all_methods_have_left_the_model():
     class Behind(methods.Method):
         def on_model(self, run):
@@ -91,6 +111,8 @@ def test_slow_weights_begin_where_all_methods_have_left_the_model():
         ({"interval": 0}, "interval=0 must be a whole number of at least 1"),
         ({"decay": 1.0}, r"decay=1.0 must be in \[0, 1\)"),
         ({"power": -1}, "power=-1 must be 0 or more"),
+        ({"decay": "0.5"}, "decay='0.5' must be"),
+        ({"power": "3"}, "power='3' must be"),
     ],
 )
 def test_bad_input(arguments, message):

@@ -204,6 +204,27 @@ def test_what_is_dead_when_the_model_grows_leaves_before_lambda_is_learned():
     assert [row["lambda"] for row in made.history] == pytest.approx([expected] * 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("first", ["resizing", "growth"])
+def test_it_grows_deeper_while_images_are_small(first):
+    chosen = [
+        methods.build("progressive_resizing", sizes=[(0, 4), (2, 8)]),
+        growing(deepen=["b0_one"], widen=None, epochs=[1]),
+    ]
+    made = trained(methods_=chosen if first == "resizing" else chosen[::-1], epochs=3)
+    assert len(made.model.layers) > len(residual().layers)
+
+
+def test_a_layer_that_has_left_no_longer_grows():
+    growth = growing(epochs=[2], widen={"b0_one": 12, "b1_one": 12}, deepen=["b0_two"])
+    prune = methods.build("prune_train", ratio=0.1, interval=1)
+    block = zero(residual(), ["b0_one", "b0_two"], [], range(6))
+    with pytest.warns(
+        methods.NoEffectWarning, match="b0_two, b0_one left the model before epoch 2"
+    ):
+        made = trained(methods_=[growth, prune], model=block, epochs=3)
+    assert made.model.get_layer("b1_one").filters == 12
+
+
 def test_in_bfloat16():
     made = trained(methods_=both(), precision="mixed_bfloat16")
     assert all(np.isfinite(tf.convert_to_tensor(w)).all() for w in made.model.weights)
@@ -220,6 +241,7 @@ def test_in_bfloat16():
         ({"widen": None}, "give widen, deepen or both"),
         ({"epochs": [0]}, r"epochs=\[0\] must be whole numbers"),
         ({"epochs": []}, r"epochs=\[\]"),
+        ({"epochs": 2.0}, r"epochs=\[2.0\] must be whole numbers"),
         ({"learning_rate_factor": 0}, "learning_rate_factor=0 must be above 0"),
     ],
 )

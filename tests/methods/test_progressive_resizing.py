@@ -87,6 +87,7 @@ def test_resized_images_are_made_once_and_keep_their_labels():
         ([], "must be pairs"),
         (24, "must be pairs"),
         ([4, 8], "must be pairs"),
+        ([(0, 8)], "must be pairs .* two at least"),
         ([(1, 4), (2, 8)], "rise from epoch 0"),
         ([(0, 8), (2, 4)], "must be pairs"),
         ([(0, 4), (0, 8)], "must be pairs"),

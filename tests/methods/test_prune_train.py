@@ -231,6 +231,20 @@ def test_a_kernel_that_something_else_takes_is_not_held():
     assert all(after[name] < 0.999 * before[name] for name in ("bare", "forks", "logits"))
 
 
+def test_a_kernel_whose_scale_matters_is_not_held():
+    """Behind an activation a bias counts, and a frozen normalization does not follow."""
+    x = inputs = keras.Input((8, 8, 1))
+    for name, activation in (("active", "gelu"), ("frozen", None)):
+        x = L.Conv2D(4, 3, padding="same", activation=activation, name=name)(x)
+        x = L.BatchNormalization(name=f"{name}_bn")(x)
+    model = keras.Model(inputs, L.Dense(2, name="logits")(L.GlobalAveragePooling2D()(x)))
+    model.get_layer("frozen_bn").trainable = False
+    before = [np.linalg.norm(model.get_layer(name).kernel) for name in ("active", "frozen")]
+    GroupLasso(model).shrink(0.01, hold=True)
+    for norm, name in zip(before, ("active", "frozen"), strict=True):
+        assert np.linalg.norm(model.get_layer(name).kernel) < 0.999 * norm
+
+
 def test_gradients_are_finite_at_zero():
     model = sequential()
     for variable in model.trainable_variables:
@@ -646,7 +660,10 @@ def test_two_replicas_prune_as_one():
         ({"interval": 2.5}, "interval=2.5"),
         ({"memory_bytes": "2e9"}, "memory_bytes='2e9' must be a number of at least 1"),
         ({"max_batch": 0}, "max_batch=0 must be a whole number of at least 1"),
-        ({"start": 0}, "start=0 and stop=None must rise from 1"),
+        ({"memory_bytes": float("inf")}, "memory_bytes=inf must be a number"),
+        ({"start": 0}, "start=0 and stop=None must be whole epochs that rise from 1"),
+        ({"stop": 4.5}, "start=1 and stop=4.5 must be whole epochs"),
+        ({"start": "1"}, "start='1' and stop=None"),
         ({"multiple_of": 0}, "multiple_of=0"),
         ({"granularity": 0}, "granularity=0"),
         ({"threshold": -1}, "threshold=-1 must be a number from 0"),

@@ -9,7 +9,7 @@ from tests.train.cases import convnet, images
 from tfeffi import methods
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
-from tfeffi.train import Settings, fit
+from tfeffi.train import Settings, fit, loop
 
 SGD = {"name": "sgd", "momentum": 0.0}
 MUON = {"name": "convolution_muon"}
@@ -134,6 +134,14 @@ def test_killed_after_two_switches_it_goes_on_bit_for_bit(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(3, workdir=tmp_path)
     assert_same_weights(run(None, workdir=tmp_path), whole)
+
+
+def test_used_for_a_second_run_it_begins_anew():
+    once = switch(1, optimizer={"name": "adam"}, learning_rate=0.01)
+    trained(settings(epochs=2), once)
+    assert once.state() == {"done": True}
+    run = loop.begin(convnet(), images(), None, settings(epochs=2), [once])
+    assert once.state() == {"done": False} and run.settings.learning_rate != 0.01
 
 
 def test_momentum_correction_acts_on_sgd_only():

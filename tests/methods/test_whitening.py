@@ -82,6 +82,7 @@ def test_the_layer_gets_both_signs_of_what_whitens_its_input_and_keeps_them():
         (network(24, (2, 3)), {}, "must be a Conv2D with a square kernel"),
         (network(), {"images": 0}, "images=0 must be a whole number of at least 1"),
         (network(), {"epsilon": 0.0}, "epsilon=0.0 must be above 0"),
+        (network(), {"epsilon": "x"}, "epsilon='x' must be above 0"),
     ],
 )
 def test_bad_input(model, arguments, message):

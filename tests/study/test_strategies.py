@@ -9,6 +9,7 @@ import pytest
 
 from tfeffi.data import Images
 from tfeffi.errors import BadInput
+from tfeffi.study import together
 from tfeffi.study.experiments import run, strategies
 from tfeffi.study.together import train_together
 
@@ -98,6 +99,34 @@ def test_a_training_that_ends_early_is_named(capfd):
     assert "KeyError" in capfd.readouterr().err
 
 
+def test_a_training_that_dies_between_its_turns_is_named(monkeypatch):
+    spec = {"seed": 0, **{key: CONFIG[key] for key in ("data", "model", "train")}, "methods": []}
+    workers = []
+    turn = together._Worker.turn
+
+    def turn_or_die(worker):
+        workers.append(worker)
+        if len(workers) > 2:  # both have had an epoch
+            workers[0]._process.kill()
+            workers[0]._process.wait()
+        return turn(worker)
+
+    monkeypatch.setattr(together._Worker, "turn", turn_or_die)
+    with pytest.raises(BadInput, match='training "one" ended with code -9'):
+        train_together({"one": {**spec, "workdir": None}, "two": {**spec, "workdir": None}}, str)
+    assert all(worker._process.poll() is not None for worker in workers)
+
+
+def test_trainings_end_with_who_gives_the_turns():
+    """A killed experiment leaves nobody behind who writes into its folders."""
+    spec = {"seed": 0, **{key: CONFIG[key] for key in ("data", "model", "train")}, "methods": []}
+    worker = together._Worker("one", {**spec, "workdir": None})
+    assert "epoch 1" in worker.turn()["line"]
+    worker._process.stdin.close()
+    assert worker._process.wait(60) == 1 and not worker._process.stdout.read()
+    worker._process.stdout.close()
+
+
 def flat(**changes):
     base = {key: CONFIG[key] for key in ("name", "experiment", "data", "model", "train")}
     return {**base, "seeds": (0,), "strategies": {"plain": {}}} | changes
@@ -122,6 +151,10 @@ def test_without_groups_the_config_is_one(tmp_path):
         (
             {"strategies": {"a": {"train": {"early_stopping": 2}}}},
             "early_stopping would look at the test",
+        ),
+        (
+            {"strategies": {"a": {"train": {"evaluate_every": 2}}}},
+            "evaluate_every=2 .* after every epoch",
         ),
         ({"strategies": {"a": {"train": {"batch_size": 500}}}}, 'strategy "a": .*500'),
         (

@@ -1,5 +1,6 @@
 """The loop against stock Keras, and what it promises: resume, stopping, replicas, hooks."""
 
+import dataclasses
 import io
 import json
 import sys
@@ -111,6 +112,31 @@ def test_what_methods_do_between_epochs_is_not_training_but_counts():
     )
     compiling, training = (after - before for before, after in zip(*seen, strict=True))
     assert compiling >= 1.0 > training > 0
+
+
+@pytest.mark.parametrize("chosen", [[{"name": "net2net"}], "net2net", Method(), Method])
+def test_what_is_no_list_of_methods_is_one_line(chosen):
+    with pytest.raises(
+        BadInput, match=r'methods must be a list, of what tfeffi.methods.build\("NAME'
+    ):
+        fit(
+            convnet(), images(), settings=Settings(epochs=1, batch_size=32), methods=chosen, **QUIET
+        )
+
+
+def test_settings_that_a_method_changes_act_at_once():
+    class NoDecay(Method):
+        def on_epoch_end(self, run):
+            run.settings = dataclasses.replace(run.settings, l2=0.0)
+
+    sgd = {"name": "sgd"}
+    slow = Settings(epochs=1, batch_size=32, learning_rate=1e-3, l2=50.0, optimizer=sgd)
+    seen = []
+    for epochs in (1, 2):
+        settings = dataclasses.replace(slow, epochs=epochs, schedule={"name": "constant"})
+        made = fit(convnet(), images(), settings=settings, methods=[NoDecay()], **QUIET)
+        seen.append(float(np.linalg.norm(made.model.get_layer("conv").kernel)))
+    assert seen[1] > 0.9 * seen[0]
 
 
 def test_a_finished_run_is_read_back_and_another_one_refused(tmp_path):
@@ -371,6 +397,8 @@ def test_a_method_may_change_the_model_between_epochs(tmp_path):
         ({"batch_size": 1000}, "larger than the 96 training images"),
         ({"early_stopping": 2}, "needs validation"),
         ({"optimizer": {"name": "sdg"}}, '"sgd"'),
+        ({"optimizer": {"name": "sgd", "use_ema": True}}, "use_ema is not done by this loop"),
+        ({"early_stopping": "3"}, "early_stopping='3' must be 1 epoch or more"),
         ({"optimizer": "sgd"}, "optimizer='sgd'"),
         ({"schedule": "cosine"}, "schedule='cosine'"),
         ({"schedule": {"name": "cosine", "final": "a"}}, "schedule cosine"),

@@ -74,6 +74,11 @@ def test_bad_arguments(name):
         ConvolutionMuon(0.1, **{name: 0})
 
 
+def test_steps_that_are_no_number_of_steps():
+    with pytest.raises(BadInput, match=r"convolution_muon: steps=2.5 must be a whole number"):
+        ConvolutionMuon(0.1, steps=2.5)
+
+
 def test_a_kernel_of_zeros_stays_finite():
     kernel = keras.Variable(np.zeros((3, 3, 2, 4), "float32"))
     ConvolutionMuon(0.1).apply([np.zeros((3, 3, 2, 4), "float32")], [kernel])

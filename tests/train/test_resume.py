@@ -63,3 +63,20 @@ def test_an_unreadable_checkpoint_says_so(tmp_path, content):
     with pytest.raises(BadInput, match="cannot be read"):
         fit(convnet(), images(), settings=Settings(epochs=1, batch_size=32), workdir=tmp_path,
             verbose=False)  # fmt: skip
+
+
+def test_a_checkpoint_of_another_version_says_so(tmp_path):
+    def stop(step):
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, stop)
+    path = tmp_path / "checkpoint.npz"
+    with np.load(path) as archive:
+        kept = {key: archive[key] for key in archive.files if key != "variable_3"}
+    np.savez(path, **kept)
+    with pytest.raises(
+        BadInput, match=r"checkpoint .* is of another version .*variable_3.*remove it"
+    ):
+        train(tmp_path)

@@ -79,6 +79,7 @@ def test_never_above_the_peak_never_negative_and_survives_serialization(name, wa
         ({"name": "cosin"}, '"cosine"'),
         ({"name": "cosine", "finall": 0.1}, '"final"'),
         ({"name": "cosine", "warmup_epochs": 11}, "warmup_epochs=11"),
+        ({"name": "cosine", "warmup_epochs": 1, "warmup_from": "0.1"}, "warmup_from='0.1'"),
         ({"name": "step", "milestones": (8, 4)}, "milestones"),
         ({"name": "triangular", "peak_at": 0.0}, "peak_at"),
         ({"name": "warm_restarts", "first_epochs": 0}, "first_epochs"),

@@ -287,7 +287,15 @@ def _batches(model: keras.Model, data) -> Iterator[list]:
     for batch in given:
         values = keras.tree.flatten(batch)
         shapes = [tuple(value.shape[1:]) for value in values]
-        if shapes != [tuple(tensor.shape[1:]) for tensor in model.inputs]:
+        wanted = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+        if len(shapes) != len(wanted) or not all(map(_fits, shapes, wanted)):
             raise BadInput(f"deepen: the data has shapes {shapes}, which the model does not take")
         pairs = zip(values, model.inputs, strict=True)
         yield [keras.ops.cast(value, tensor.dtype) for value, tensor in pairs]
+
+
+def _fits(shape: tuple, wanted: tuple) -> bool:
+    """Whether an example has a shape, in which None is any size."""
+    return len(shape) == len(wanted) and all(
+        one in (None, size) for one, size in zip(wanted, shape, strict=True)
+    )

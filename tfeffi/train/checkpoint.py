@@ -128,6 +128,17 @@ def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
     except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInput(f'fit: checkpoint "{path}" cannot be read ({error}); remove it') from error
     check_fingerprint(header["identity"], identity, folder)
+    try:
+        _take(run, header, stored)
+    except (KeyError, IndexError, ValueError) as error:
+        raise BadInput(
+            f'fit: checkpoint "{path}" is of another version of tfeffi ({error!r}); remove it'
+        ) from error
+    return True
+
+
+def _take(run: Run, header: dict, stored: dict) -> None:
+    """Model, counters and variables."""
     if header["model"] != run.model.to_json():
         _take_model(run, header["model"])
     for method, state in zip(run.methods, header["methods"], strict=True):
@@ -140,7 +151,6 @@ def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
     if header["best"]:
         arrays = [stored[f"best_{i}"] for i in range(sum(k.startswith("best_") for k in stored))]
         run.best = Best(*header["best"], arrays)
-    return True
 
 
 def _take_model(run: Run, text: str) -> None:

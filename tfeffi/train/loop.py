@@ -95,6 +95,7 @@ def fit(
     strategy = strategy or tf.distribute.get_strategy()
     folder = _made(workdir) if workdir else None
     _check(model, train, validation, settings, strategy)
+    check_together(methods)
 
     started = time.perf_counter()
     data = [images for images in (train, validation) if images is not None]
@@ -205,12 +206,12 @@ class CompiledStep:
         self._step(images, labels)
 
     def is_stale(self, run: Run) -> bool:
-        """Whether a method has changed the model, the optimizer or the shape of the batches since."""
+        """Whether a method has changed the model, optimizer, settings or shape of the batches since."""
         return self._made_for != self._of(run)
 
     @staticmethod
     def _of(run: Run) -> tuple:
-        return run.model, run.optimizer, run.batch_size, tuple(run.image_size)
+        return run.model, run.optimizer, run.settings, run.batch_size, tuple(run.image_size)
 
 
 # ---------------------------------------------------------------- an epoch

@@ -45,6 +45,8 @@ class ConvolutionMuon(keras.optimizers.Optimizer):
         for key, value in positive.items():
             if not value > 0:
                 raise BadInput(f"convolution_muon: {key}={value!r} must be above 0")
+        if not isinstance(steps, int):
+            raise BadInput(f"convolution_muon: steps={steps!r} must be a whole number")
         self.momentum, self.other_momentum = momentum, other_momentum
         self.vector_rate, self.matrix_rate = vector_rate, matrix_rate
         self.decay, self.peak, self.steps = decay, peak, steps

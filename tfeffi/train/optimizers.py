@@ -15,6 +15,8 @@ OPTIMIZERS = {
     "convolution_muon": ConvolutionMuon,
 }
 
+UNSUPPORTED = ("gradient_accumulation_steps", "use_ema", "loss_scale_factor")
+
 
 def build(
     settings: Mapping[str, Any], schedule: keras.optimizers.schedules.LearningRateSchedule,
@@ -28,12 +30,15 @@ def build(
         model: the built model whose trainable variables get slots.
 
     Raises:
-        BadInput: an unknown name or argument.
+        BadInput: an unknown name or argument, or one of `UNSUPPORTED`, which need Keras's own `fit`.
     """
     rest = dict(settings)
     name = rest.pop("name", None)
     if name not in OPTIMIZERS:
         raise BadInput(f'optimizer "{name}" is not known; {near(str(name), OPTIMIZERS)}')
+    for key in UNSUPPORTED:
+        if rest.get(key):
+            raise BadInput(f"optimizer {name}: {key} is not done by this loop; leave it out")
     try:
         optimizer = OPTIMIZERS[name](learning_rate=schedule, **rest)
     except (TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ Epochs are turned into steps here and nowhere else. Keras's own classes are used
 """
 
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -204,6 +205,8 @@ def build(
         raise BadInput(
             f"schedule: warmup_epochs={warmup_epochs} must be within the {epochs} epochs"
         )
+    if not isinstance(start, numbers.Real) or not 0 <= start < math.inf:
+        raise BadInput(f"schedule: warmup_from={start!r} must be a share of the learning rate")
     try:
         made = SHAPES[name](learning_rate, epochs * steps_per_epoch, steps_per_epoch, **rest)
         made(0)

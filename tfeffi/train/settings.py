@@ -104,9 +104,8 @@ class Settings:
                 f'train setting test_views="{self.test_views}" is for loss="{LOSSES[0]}"'
             )
         if self.early_stopping is not None:
-            _demand(
-                self.early_stopping >= 1, "early_stopping", self.early_stopping, "1 epoch or more"
-            )
+            late = self.early_stopping
+            _demand(isinstance(late, int) and late >= 1, "early_stopping", late, "1 epoch or more")
         if self.batch_norm_momentum is not None:
             momentum = self.batch_norm_momentum
             is_share = isinstance(momentum, numbers.Real) and 0 <= momentum < 1

@@ -7,6 +7,7 @@ Source: Smith et al. 2018, arXiv 1711.00489, sections 3 and 4.
 """
 
 import warnings
+from collections.abc import Sequence
 
 from tfeffi.analysis.noise_scale import noise_scale
 from tfeffi.errors import BadInput
@@ -58,6 +59,8 @@ class BatchGrowth(Method):
             raise BadInput(
                 f"batch_growth: max_batch={self.limit} must be below the {examples} training images"
             )
+        if first >= examples:
+            raise BadInput(f"batch_growth: batch_size={first} is all {examples} training images")
         if first >= self.limit:
             warnings.warn(
                 f"batch_growth: batch_size={first} is already at the limit of {self.limit}",
@@ -90,17 +93,18 @@ class BatchGrowth(Method):
 
 def _decays_of(schedule) -> tuple[list[int], float]:
     """When a step schedule decays and by what."""
-    milestones, factor = list(schedule.get("milestones", ())), schedule.get("factor", 0.1)
+    milestones, factor = schedule.get("milestones", ()), schedule.get("factor", 0.1)
     if schedule.get("name") != "step":
         raise BadInput(
             f'batch_growth: schedule "{schedule.get("name")}" has no steps to grow at; take '
             '{"name": "step", "milestones": ...}'
         )
-    if any(milestone != int(milestone) for milestone in milestones):
+    is_list = isinstance(milestones, Sequence) and not isinstance(milestones, str)
+    if not is_list or any(milestone != int(milestone) for milestone in milestones):
         raise BadInput(f"batch_growth: milestones={milestones} must be whole epochs")
     if not 0 < factor < 1:
         raise BadInput(f"batch_growth: the schedule's factor={factor} must be in (0, 1)")
-    return milestones, factor
+    return list(milestones), factor
 
 
 def build(max_batch: int | None = None) -> BatchGrowth:

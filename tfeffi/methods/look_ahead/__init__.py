@@ -6,6 +6,8 @@ rising to 1 over the training the pull fades in, as in Jordan 2024.
 Source: Zhang et al. 2019, arXiv 1907.08610, algorithm 1; Jordan 2024, arXiv 2404.00498, section 3.4.
 """
 
+import numbers
+
 import tensorflow as tf
 
 from tfeffi.errors import BadInput
@@ -25,7 +27,7 @@ def look_ahead(slow, fast, pull: float):
 class LookAhead(Method):
     """`look_ahead` of every weight and moving statistic, every `interval` steps.
 
-    The pull is 1 − decay·(t/T)^power; at the last step the weights are left at the slow ones.
+    The pull is 1 − decay·(t/T)^power; after the last epoch the weights are left at the slow ones.
     """
 
     def __init__(self, interval: int, decay: float, power: float):
@@ -48,6 +50,10 @@ class LookAhead(Method):
                 "look_ahead: the model's shapes changed during training; leave out the method that "
                 "changes its channels"
             )
+        if run.epoch == run.settings.epochs:
+            with run.strategy.scope():
+                for slow, variable in zip(self.slow, self._fast(run.model), strict=True):
+                    variable.assign(slow)
 
     def excludes(self) -> dict[str, str]:
         why = "it changes the model's channels, and the slow weights would not follow"
@@ -61,7 +67,6 @@ class LookAhead(Method):
         fast = self._fast(run.model)
         self.steps.assign_add(1)
         tf.cond(self.steps % self.interval == 0, lambda: self._pull(fast), lambda: None)
-        tf.cond(self.steps == self.last, lambda: self._end(fast), lambda: None)
 
     def _begin(self, model) -> None:
         for slow, variable in zip(self.slow, self._fast(model), strict=True):
@@ -72,10 +77,6 @@ class LookAhead(Method):
         pull = 1.0 - self.decay * done**self.power
         for slow, variable in zip(self.slow, fast, strict=True):
             slow.assign(look_ahead(slow, tf.convert_to_tensor(variable), pull))
-            variable.assign(slow)
-
-    def _end(self, fast) -> None:
-        for slow, variable in zip(self.slow, fast, strict=True):
             variable.assign(slow)
 
     @property
@@ -99,8 +100,8 @@ def build(interval: int = 5, decay: float = 0.77, power: float = 3.0) -> LookAhe
     """
     if not isinstance(interval, int) or interval < 1:
         raise BadInput(f"look_ahead: interval={interval!r} must be a whole number of at least 1")
-    if not 0 <= decay < 1:
+    if not isinstance(decay, numbers.Real) or not 0 <= decay < 1:
         raise BadInput(f"look_ahead: decay={decay!r} must be in [0, 1)")
-    if not power >= 0:
+    if not isinstance(power, numbers.Real) or not power >= 0:
         raise BadInput(f"look_ahead: power={power!r} must be 0 or more")
     return LookAhead(interval, decay, power)

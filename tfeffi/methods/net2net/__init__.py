@@ -21,6 +21,7 @@ from tfeffi.analysis.cost import cost
 from tfeffi.errors import BadInput
 from tfeffi.methods.method import Method, NoEffectWarning
 from tfeffi.surgery import Slices, deepen, widen
+from tfeffi.surgery.graph import read
 
 MEASURED = 256  # images whose moments a new batch normalization starts with
 
@@ -98,14 +99,29 @@ class Net2Net(Method):
         return dict(self._settings)
 
     def _grown(self, run) -> tuple[keras.Model, Slices]:
-        s = self._settings
+        s, widths, after = self._settings, self._settings["widen"], self._settings["deepen"]
+        if run.epoch and (gone := self._gone(run.model)):
+            warnings.warn(
+                f"net2net: {', '.join(gone)} left the model before epoch {run.epoch}; the rest grows",
+                NoEffectWarning,
+                stacklevel=2,
+            )
+            after = [name for name in after if name not in gone]
+            if isinstance(widths, Mapping):
+                widths = {name: width for name, width in widths.items() if name not in gone}
         images = None
-        if s["deepen"] and s["batch_normalization"]:
+        if after and s["batch_normalization"]:
             images = run.images.images[:MEASURED] / np.float32(255)
         return grow(
-            run.model, s["widen"], after=s["deepen"], images=images, noise=s["noise"],
+            run.model, widths, after=after, images=images, noise=s["noise"],
             seed=run.settings.seed + run.epoch,
         )  # fmt: skip
+
+    def _gone(self, model) -> list[str]:
+        """The layers that are to grow and that another method has taken away."""
+        widths = self._settings["widen"]
+        named = [*self._settings["deepen"], *(widths if isinstance(widths, Mapping) else ())]
+        return [name for name in named if name not in read(model).layers]
 
 
 def build(
@@ -130,7 +146,7 @@ def build(
     Raises:
         BadInput: nothing to do, epochs below 1, a factor below 1.
     """
-    epochs = [epochs] if isinstance(epochs, int) else list(epochs)
+    epochs = list(epochs) if isinstance(epochs, Sequence) else [epochs]
     if not epochs or any(not isinstance(e, int) or isinstance(e, bool) or e < 1 for e in epochs):
         raise BadInput(f"net2net: epochs={epochs!r} must be whole numbers of at least 1")
     deepen = [deepen] if isinstance(deepen, str) else list(deepen)

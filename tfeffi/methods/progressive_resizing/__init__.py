@@ -100,7 +100,7 @@ def build(sizes) -> ProgressiveResizing:
             last side is that of the images.
 
     Raises:
-        BadInput: pairs that do not rise, or do not begin at 0.
+        BadInput: fewer than two pairs, pairs that do not rise, or do not begin at 0.
 
     Example:
         build([(0, 20), (3, 26), (6, 32)])
@@ -111,9 +111,9 @@ def build(sizes) -> ProgressiveResizing:
         pairs = ()
     whole = all(len(p) == 2 and all(isinstance(v, int) for v in p) for p in pairs)
     rising = whole and all(a < c and b < d for (a, b), (c, d) in itertools.pairwise(pairs))
-    if not pairs or not rising or pairs[0][0] != 0 or pairs[0][1] < 1:
+    if len(pairs) < 2 or not rising or pairs[0][0] != 0 or pairs[0][1] < 1:
         raise BadInput(
-            f"progressive_resizing: sizes={sizes!r} must be pairs (epoch, side) that rise from "
-            "epoch 0, such as [(0, 20), (3, 26), (6, 32)]"
+            f"progressive_resizing: sizes={sizes!r} must be pairs (epoch, side), two at least, "
+            "that rise from epoch 0, such as [(0, 20), (3, 26), (6, 32)]"
         )
     return ProgressiveResizing(pairs)

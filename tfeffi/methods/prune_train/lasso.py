@@ -192,12 +192,13 @@ class GroupLasso:
 
         Args:
             by: how much shorter a group of a factor of 1 becomes.
-            hold: whether kernels whose outputs batch normalization takes, and nothing else, are
-                scaled back to the norm they had. Their scale changes nothing but their effective
-                learning rate, which grows as they shrink (van Laarhoven 2017, arXiv 1706.05350).
+            hold: whether kernels whose outputs batch normalization takes as they are, and nothing
+                else, are scaled back to the norm they had. Their scale changes nothing but their
+                effective learning rate, which grows as they shrink (van Laarhoven 2017, arXiv
+                1706.05350).
         """
         before = {
-            one.variable.path: (one.variable, _norm(one.variable))
+            id(one.variable): (one.variable, _norm(one.variable))
             for one in self.groups
             if hold and one.layer in self._normalized
         }
@@ -245,17 +246,19 @@ def _norm(kernel):
 
 
 def _normalized(graph: Graph) -> set[str]:
-    """The paths of the layers whose outputs batch normalization takes, and nothing else."""
+    """The paths of the layers without activation whose outputs batch normalization alone takes."""
     takers = collections.defaultdict(set)
     for call in graph.calls:
         for tensor in call.inputs:
-            takers[tensor].add(call.layer.kind)
+            frozen = call.layer.kind == "BatchNormalization" and not call.layer.live.trainable
+            takers[tensor].add("moving statistics" if frozen else call.layer.kind)
     for tensor in graph.outputs:
         takers[tensor].add("output")
     others = {
         call.layer.path
         for call in graph.calls
-        if any(takers[tensor] != {"BatchNormalization"} for tensor in call.outputs)
+        if getattr(call.layer.live, "activation", None) not in (None, keras.activations.linear)
+        or any(takers[tensor] != {"BatchNormalization"} for tensor in call.outputs)
     }
     return {call.layer.path for call in graph.calls} - others
 

@@ -1,5 +1,6 @@
 """The Method: group lasso in the loss or after the step, reconfigurations between epochs."""
 
+import math
 import numbers
 
 import tensorflow as tf
@@ -218,11 +219,15 @@ def build(
     for name, kind in (("memory_bytes", int | float), ("max_batch", int)):
         value = settings[name]
         number = isinstance(value, kind) and not isinstance(value, bool)
-        if value is not None and not (number and value >= 1):
+        if value is not None and not (number and 1 <= value < math.inf):
             what = "a whole number" if kind is int else "a number"
             raise BadInput(f"prune_train: {name}={value!r} must be {what} of at least 1, or None")
-    if not 1 <= start <= (start if stop is None else stop):
-        raise BadInput(f"prune_train: start={start} and stop={stop} must rise from 1")
+    ends = [start] if stop is None else [start, stop]
+    whole = all(isinstance(epoch, int) and not isinstance(epoch, bool) for epoch in ends)
+    if not whole or not 1 <= start <= ends[-1]:
+        raise BadInput(
+            f"prune_train: start={start!r} and stop={stop!r} must be whole epochs that rise from 1"
+        )
     is_share = isinstance(target, numbers.Real) and not isinstance(target, bool) and 0 < target < 1
     if target is not None and not is_share:
         raise BadInput(

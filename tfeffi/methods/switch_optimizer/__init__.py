@@ -46,7 +46,7 @@ class SwitchOptimizer(Method):
             raise BadInput(
                 f"switch_optimizer: several must be listed with rising epochs, not {epochs}"
             )
-        self._run = run
+        self._run, self._done = run, False
         after = switched(run.settings, *self._after)
         dataclasses.replace(run, settings=after).new_optimizer()  # a bad one is told now
 

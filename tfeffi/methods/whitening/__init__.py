@@ -6,6 +6,8 @@ layer is frozen, its bias with it.
 Source: Jordan 2024, arXiv 2404.00498, section 3.2; Page 2019, "How to train your ResNet", part 8.
 """
 
+import numbers
+
 import keras
 import numpy as np
 
@@ -95,6 +97,6 @@ def build(layer: str = "whitening", images: int = 5000, epsilon: float = 5e-4) -
     """
     if not isinstance(images, int) or images < 1:
         raise BadInput(f"whitening: images={images!r} must be a whole number of at least 1")
-    if not epsilon > 0:
+    if not isinstance(epsilon, numbers.Real) or not epsilon > 0:
         raise BadInput(f"whitening: epsilon={epsilon!r} must be above 0")
     return Whitening(layer, images, epsilon)

@@ -29,6 +29,7 @@ from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 from tfeffi.study.together import train_together
 from tfeffi.train import Settings, experiment, loop, state
+from tfeffi.train.settings import LOSSES
 
 SECTIONS = ("model", "train", "methods")
 REMOVED = {  # what a method saves, by the column of which it is a share
@@ -109,6 +110,11 @@ def _begin(spec: Mapping[str, Any], images: Images) -> None:
     settings = Settings.from_mapping(spec["train"])
     if settings.early_stopping is not None:
         raise BadInput("early_stopping would look at the test images; leave it out")
+    if settings.evaluate_every != 1 or settings.loss != LOSSES[0]:
+        raise BadInput(
+            f'evaluate_every={settings.evaluate_every} and loss="{settings.loss}" must be 1 and '
+            f'"{LOSSES[0]}": the accuracy after every epoch is measured'
+        )
     strategy = tf.distribute.get_strategy()
     state.check_batch_size(settings.batch_size, len(images), strategy, settings.ghost_batch)
     if unnamed := [values for values in spec["methods"] if "name" not in values]:
@@ -192,6 +198,7 @@ def draw(result: Result, path: str) -> None:
                                label=row["name"], linewidth=1.2)  # fmt: skip
                 panel.set_title(f"{label}, {unit}", loc="left")
                 panel.set_xlabel("epoch")
+                panel.xaxis.get_major_locator().set_params(integer=True)
                 if column != "validation_accuracy":
                     panel.set_ylim(bottom=0)
             line[0].legend(fontsize=6.5)
