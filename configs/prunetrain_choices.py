@@ -56,7 +56,6 @@ def get_config():
         for name, chosen in methods.items()
     }
     for name, train in {"SGD": {}, "Muon": muon}.items():
-        strategies[f"{name} throughout, dense"] = {"train": train, "methods": (small,)}
         strategies[f"{name} throughout"] = {"train": train, "methods": (small, proximal())}
     config = WHOLE["get_config"]().to_dict()
     del config["groups"]
