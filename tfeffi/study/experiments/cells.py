@@ -34,9 +34,7 @@ class Cells:
         Returns:
             The dictionary, as read back from JSON.
         """
-        text = json.dumps([name, arguments], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        path = self.workdir / "cells" / f"{re.sub(r'[^A-Za-z0-9.]+', '_', name)}-{digest}.json"
+        path = self._path(name, arguments)
         if not path.exists():
             began = time.perf_counter()
             value = measure(**arguments)
@@ -44,6 +42,15 @@ class Cells:
             if self.verbose:
                 print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
         return json.loads(path.read_text())
+
+    def has(self, name: str, /, **arguments: Any) -> bool:
+        """Whether `once` would read the answer back."""
+        return self._path(name, arguments).exists()
+
+    def _path(self, name: str, arguments: Mapping[str, Any]) -> pathlib.Path:
+        text = json.dumps([name, arguments], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self.workdir / "cells" / f"{re.sub(r'[^A-Za-z0-9.]+', '_', name)}-{digest}.json"
 
 
 def spread(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -55,14 +55,17 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
         BadInput: a section that cannot be trained; said of all of them before the first one begins.
     """
     groups = _groups(config)
-    for group, specs in plan(config, experiment.load_splits(config["data"]).train).items():
-        trained = [
-            cells.once(
-                f"{group} seed {seed}", functools.partial(_train, cells, group), variants=specs,
-                seed=seed,
-            )
-            for seed in groups[group]["seeds"]
-        ]  # fmt: skip
+    planned = {group: _specs(config, group, section) for group, section in groups.items()}
+    asked = {
+        group: [(f"{group} seed {seed}", {"variants": specs, "seed": seed})
+                for seed in groups[group]["seeds"]]
+        for group, specs in planned.items()
+    }  # fmt: skip
+    if not all(cells.has(name, **what) for cell in asked.values() for name, what in cell):
+        plan(config, experiment.load_splits(config["data"]).train)
+    for group, specs in planned.items():
+        train = functools.partial(_train, cells, group)
+        trained = [cells.once(name, train, **what) for name, what in asked[group]]
         first = next(iter(specs))
         for name, spec in specs.items():
             seeds, bases = ([one[key] for one in trained] for key in (name, first))
