@@ -214,15 +214,30 @@ def test_it_grows_deeper_while_images_are_small(first):
     assert len(made.model.layers) > len(residual().layers)
 
 
-def test_a_layer_that_has_left_no_longer_grows():
-    growth = growing(epochs=[2], widen={"b0_one": 12, "b1_one": 12}, deepen=["b0_two"])
+@pytest.mark.parametrize(("others", "width"), [({"b1_one": 12}, 12), ({}, 6)])
+def test_a_layer_that_has_left_no_longer_grows(others, width):
+    growth = growing(
+        epochs=[2], widen={"b0_one": 12, **others}, deepen=["b0_two"], learning_rate_factor=0.5
+    )
     prune = methods.build("prune_train", ratio=0.1, interval=1)
     block = zero(residual(), ["b0_one", "b0_two"], [], range(6))
     with pytest.warns(
         methods.NoEffectWarning, match="b0_two, b0_one left the model before epoch 2"
     ):
-        made = trained(methods_=[growth, prune], model=block, epochs=3)
-    assert made.model.get_layer("b1_one").filters == 12
+        made = trained(
+            methods_=[growth, prune], model=block, epochs=3, schedule={"name": "constant"}
+        )
+    assert made.model.get_layer("b1_one").filters == width
+    rates = [row["learning_rate"] for row in made.history]
+    assert rates[2] == pytest.approx(rates[1] * (0.5 if others else 1.0))
+
+
+def test_what_is_dead_leaves_also_between_reconfigurations():
+    growth = growing(epochs=[1], widen={"b0_one": 12})
+    prune = methods.build("prune_train", ratio=0.1, interval=5)
+    model = zero(residual(blocks=1), ["b0_one"], ["b0_two"], range(5))
+    made = trained(methods_=[growth, prune], model=model, epochs=2)
+    assert made.model.get_layer("b0_one").filters == 7
 
 
 def test_in_bfloat16():

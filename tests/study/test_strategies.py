@@ -7,11 +7,14 @@ import time
 import numpy as np
 import pytest
 
+from tests.train.cases import convnet, images
 from tfeffi.data import Images
 from tfeffi.errors import BadInput
+from tfeffi.methods import Method
 from tfeffi.study import together
 from tfeffi.study.experiments import run, strategies
 from tfeffi.study.together import train_together
+from tfeffi.train import Settings, fit
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 PRUNE = {
@@ -34,9 +37,8 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    folder, began = tmp_path_factory.mktemp("prunetrain"), time.perf_counter()
-    result = run(CONFIG, folder, verbose=False)
-    return folder, result, time.perf_counter() - began
+    folder = tmp_path_factory.mktemp("prunetrain")
+    return folder, run(CONFIG, folder, verbose=False)
 
 
 def test_what_is_removed_is_against_the_dense_run(measured):
@@ -58,13 +60,28 @@ def test_what_is_removed_is_against_the_dense_run(measured):
     assert all(len(row["history"]["validation_accuracy"]) == 2 for row in (dense, pruned))
 
 
-def test_waiting_for_the_others_is_nobodys_time(measured):
-    _, result, took = measured
-    assert 0 < sum(row["all_seconds_mean"] for row in result.rows) < took
+def test_waiting_for_the_others_is_nobodys_time(monkeypatch):
+    seen = []
+
+    class Watch(Method):
+        def on_epoch_end(self, run):
+            seen.append(run.compile_seconds)
+
+    monkeypatch.setattr(together, "_wait_for_turn", lambda: time.sleep(2.0))
+    turns = together._Turns(lambda value: None)
+    fit(
+        convnet(),
+        images(),
+        None,
+        Settings(epochs=2, batch_size=32),
+        methods=[Watch(), turns],
+        verbose=False,
+    )
+    assert 0 <= seen[1] - seen[0] < 1.0
 
 
 def test_nothing_is_done_twice_and_it_draws(measured, tmp_path, monkeypatch):
-    folder, result, _ = measured
+    folder, result = measured
     trained = {path: path.stat().st_mtime_ns for path in folder.glob("trained/*/model.keras")}
     assert len(trained) == 2
     monkeypatch.setattr(strategies, "plan", None)  # what is all there is not begun either

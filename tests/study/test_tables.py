@@ -218,6 +218,8 @@ def test_results_are_found_from_a_folder_below(readme):
         ("<!-- value: demo row=int9 column=n --><!-- end -->", 'no row "int9"'),
         ("<!-- figure: demo --> none <!-- end -->", "no picture between the marks"),
         ("<!-- figure: demo by=blocks costs=bytes --> ![](a.png) <!-- end -->", "leave one out"),
+        ("<!-- figure: demo by=blocks --> ![](a.png) <!-- end -->", "blocks_cifar10"),
+        ("<!-- figure: demo by=strategies --> ![](a.svg) <!-- end -->", "with a .png"),
         ('<!-- table: demo columns="name --><!-- end -->', "line 2: No closing quotation"),
     ],
 )

@@ -16,7 +16,7 @@ from tests.train.cases import convnet, images
 from tfeffi.data import Augment, pipeline
 from tfeffi.errors import BadInput
 from tfeffi.methods import Method
-from tfeffi.train import Diverged, Settings, evaluate, fit, loop
+from tfeffi.train import Diverged, Settings, evaluate, fit, loop, optimizers
 
 QUIET = {"verbose": False}
 
@@ -397,7 +397,10 @@ def test_a_method_may_change_the_model_between_epochs(tmp_path):
         ({"batch_size": 1000}, "larger than the 96 training images"),
         ({"early_stopping": 2}, "needs validation"),
         ({"optimizer": {"name": "sdg"}}, '"sgd"'),
-        ({"optimizer": {"name": "sgd", "use_ema": True}}, "use_ema is not done by this loop"),
+        *(
+            ({"optimizer": {"name": "sgd", key: 2}}, f"{key} is not done by this loop")
+            for key in optimizers.UNSUPPORTED
+        ),
         ({"early_stopping": "3"}, "early_stopping='3' must be 1 epoch or more"),
         ({"optimizer": "sgd"}, "optimizer='sgd'"),
         ({"schedule": "cosine"}, "schedule='cosine'"),

@@ -77,6 +77,6 @@ def test_a_checkpoint_of_another_version_says_so(tmp_path):
         kept = {key: archive[key] for key in archive.files if key != "variable_3"}
     np.savez(path, **kept)
     with pytest.raises(
-        BadInput, match=r"checkpoint .* is of another version .*variable_3.*remove it"
+        BadInput, match=r"checkpoint .* does not fit this run .*variable_3.*remove it"
     ):
         train(tmp_path)

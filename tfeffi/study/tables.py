@@ -342,6 +342,11 @@ def _figure(block: _Block, path: pathlib.Path) -> tuple[pathlib.Path, str, Calla
         raise BadInput("figure: an experiment's own picture (by=) has no costs=; leave one out")
     draw = functools.partial(figure.draw, study, picture, costs or None)
     if kind:
+        if kind not in experiments.names() or picture.suffix != ".png":
+            raise BadInput(
+                f'figure: by="{kind}" must be an experiment with a .png; '
+                f"{near(kind, experiments.names())}"
+            )
         draw = functools.partial(experiments.draw, kind, study.results[0], picture)
     return picture, figure.fingerprint(study, costs), draw
 

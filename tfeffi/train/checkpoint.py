@@ -130,9 +130,10 @@ def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
     check_fingerprint(header["identity"], identity, folder)
     try:
         _take(run, header, stored)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError) as error:
         raise BadInput(
-            f'fit: checkpoint "{path}" is of another version of tfeffi ({error!r}); remove it'
+            f'fit: checkpoint "{path}" does not fit this run ({error!r}), as of another version of '
+            "tfeffi; remove it"
         ) from error
     return True
 

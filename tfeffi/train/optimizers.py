@@ -15,6 +15,7 @@ OPTIMIZERS = {
     "convolution_muon": ConvolutionMuon,
 }
 
+# the schedule and what methods do at a step count every batch; averages and scales are the loop's own
 UNSUPPORTED = ("gradient_accumulation_steps", "use_ema", "loss_scale_factor")
 
 
@@ -30,7 +31,7 @@ def build(
         model: the built model whose trainable variables get slots.
 
     Raises:
-        BadInput: an unknown name or argument, or one of `UNSUPPORTED`, which need Keras's own `fit`.
+        BadInput: an unknown name or argument, or one of `UNSUPPORTED`.
     """
     rest = dict(settings)
     name = rest.pop("name", None)

@@ -50,10 +50,9 @@ class LookAhead(Method):
                 "look_ahead: the model's shapes changed during training; leave out the method that "
                 "changes its channels"
             )
-        if run.epoch == run.settings.epochs:
-            with run.strategy.scope():
-                for slow, variable in zip(self.slow, self._fast(run.model), strict=True):
-                    variable.assign(slow)
+        if run.epoch == run.settings.epochs and int(self.steps):
+            for slow, variable in zip(self.slow, self._fast(run.model), strict=True):
+                variable.assign(slow)
 
     def excludes(self) -> dict[str, str]:
         why = "it changes the model's channels, and the slow weights would not follow"

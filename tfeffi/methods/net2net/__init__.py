@@ -87,8 +87,9 @@ class Net2Net(Method):
             self._grown(run)  # what cannot grow is told now, not hours later
 
     def on_epoch_end(self, run) -> None:
-        if run.epoch in self._settings["epochs"] and run.epoch < run.settings.epochs:
-            run.adopt(*self._grown(run))
+        due = run.epoch in self._settings["epochs"] and run.epoch < run.settings.epochs
+        if due and (grown := self._grown(run)):
+            run.adopt(*grown)
             factor = self._settings["learning_rate_factor"]
             if factor != 1.0:
                 run.set_batch_size(run.batch_size, factor * float(run.pace.factor))
@@ -98,17 +99,12 @@ class Net2Net(Method):
     def settings(self) -> dict:
         return dict(self._settings)
 
-    def _grown(self, run) -> tuple[keras.Model, Slices]:
-        s, widths, after = self._settings, self._settings["widen"], self._settings["deepen"]
-        if run.epoch and (gone := self._gone(run.model)):
-            warnings.warn(
-                f"net2net: {', '.join(gone)} left the model before epoch {run.epoch}; the rest grows",
-                NoEffectWarning,
-                stacklevel=2,
-            )
-            after = [name for name in after if name not in gone]
-            if isinstance(widths, Mapping):
-                widths = {name: width for name, width in widths.items() if name not in gone}
+    def _grown(self, run) -> tuple[keras.Model, Slices] | None:
+        """None where another method has taken away all that was to grow."""
+        s = self._settings
+        widths, after = self._left(run) if run.epoch else (s["widen"], s["deepen"])
+        if not widths and not after:
+            return None
         images = None
         if after and s["batch_normalization"]:
             images = run.images.images[:MEASURED] / np.float32(255)
@@ -117,11 +113,20 @@ class Net2Net(Method):
             seed=run.settings.seed + run.epoch,
         )  # fmt: skip
 
-    def _gone(self, model) -> list[str]:
-        """The layers that are to grow and that another method has taken away."""
-        widths = self._settings["widen"]
-        named = [*self._settings["deepen"], *(widths if isinstance(widths, Mapping) else ())]
-        return [name for name in named if name not in read(model).layers]
+    def _left(self, run) -> tuple[Mapping[str, int | float] | float | None, list[str]]:
+        """`widen` and `deepen` without the layers that have left the model."""
+        known, widths = read(run.model).layers, self._settings["widen"]
+        by_name = isinstance(widths, Mapping)
+        named = [*self._settings["deepen"], *(widths if by_name else ())]
+        if gone := [name for name in named if name not in known]:
+            warnings.warn(
+                f"net2net: {', '.join(gone)} left the model before epoch {run.epoch}, and cannot grow",
+                NoEffectWarning,
+                stacklevel=2,
+            )
+        if by_name:
+            widths = {name: width for name, width in widths.items() if name in known}
+        return widths, [name for name in self._settings["deepen"] if name in known]
 
 
 def build(

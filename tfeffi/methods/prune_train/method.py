@@ -65,7 +65,7 @@ class PruneTrain(Method):
         s = self._settings
         stop = min(s["stop"] or run.settings.epochs, run.settings.epochs)
         has_grown = run.model.count_params() > self._params
-        due = run.epoch % s["interval"] == 0 and s["start"] <= run.epoch <= stop
+        due = (run.epoch % s["interval"] == 0 or has_grown) and s["start"] <= run.epoch <= stop
         if due or run.epoch == stop:
             self._reconfigure(run)
         if has_grown and run.epoch < stop:
@@ -175,7 +175,7 @@ def build(
 
     Args:
         ratio: the penalty's share of the loss at the first batch, in (0, 1): sets λ once.
-        interval: epochs between reconfigurations.
+        interval: epochs between reconfigurations; there is one after growth, too.
         threshold: channels whose weights are all smaller leave, see `reconfigure`.
         relative: whether the threshold is a share of a kernel's largest weight.
         variant: "threshold": λR(W) is added to the loss, and weights come near zero. "proximal":
