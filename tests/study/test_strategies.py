@@ -68,15 +68,8 @@ def test_waiting_for_the_others_is_nobodys_time(monkeypatch):
             seen.append(run.compile_seconds)
 
     monkeypatch.setattr(together, "_wait_for_turn", lambda: time.sleep(2.0))
-    turns = together._Turns(lambda value: None)
-    fit(
-        convnet(),
-        images(),
-        None,
-        Settings(epochs=2, batch_size=32),
-        methods=[Watch(), turns],
-        verbose=False,
-    )
+    both, settings = [Watch(), together._Turns(str)], Settings(epochs=2, batch_size=32)
+    fit(convnet(), images(), settings=settings, methods=both, verbose=False)
     assert 0 <= seen[1] - seen[0] < 1.0
 
 

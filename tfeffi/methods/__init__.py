@@ -47,11 +47,11 @@ def build(name: str, **settings) -> Method:
 def check_together(methods: Sequence[Method]) -> None:
     """Raises BadInput if two of the methods exclude each other, or one is none; says which and why."""
     is_list = isinstance(methods, Sequence) and not isinstance(methods, str)
-    for one in methods if is_list else [methods]:
-        if not is_list or not isinstance(one, Method):
-            raise BadInput(
-                f'methods must be a list, of what tfeffi.methods.build("NAME", ...) makes, not {one!r}'
-            )
+    wrong = [one for one in methods if not isinstance(one, Method)] if is_list else [methods]
+    if wrong:
+        raise BadInput(
+            f'methods must be a list, of what tfeffi.methods.build("NAME", ...) makes, not {wrong[0]!r}'
+        )
     for one, other in itertools.permutations(methods, 2):
         if reason := one.excludes().get(other.name):
             raise BadInput(
