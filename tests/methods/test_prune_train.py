@@ -25,6 +25,7 @@ from tfeffi.methods.prune_train import (
     shrink_groups,
     zero_then_check,
 )
+from tfeffi.methods.prune_train.reconfiguration import dense_classes
 from tfeffi.surgery import Coupling
 from tfeffi.train import Settings, fit, loop
 from tfeffi.train.loop import begin
@@ -179,6 +180,81 @@ def test_the_weighting_by_macs_is_the_mean_norm_times_the_million_macs_of_each_c
     lasso.shrink(0.5)
     fall = before - np.array(lasso.groups[0].norms())
     np.testing.assert_allclose(fall, 0.5 * lasso.factor(lasso.groups[0]), rtol=0.05)
+
+
+def joint(model):
+    """By class: the number of its groups and the norm of all their weights."""
+    counts, squares = {}, {}
+    for one in GroupLasso(model).groups:
+        for number, free, norm in zip(one.classes, one.counts, np.array(one.norms()), strict=True):
+            if free:
+                counts[int(number)] = counts.get(int(number), 0) + 1
+                squares[int(number)] = squares.get(int(number), 0.0) + float(norm) ** 2
+    return {number: (counts[number], np.sqrt(squares[number])) for number in counts}
+
+
+@pytest.mark.parametrize("weighting", ["equal", "macs"])
+@pytest.mark.parametrize("make", [sequential, residual])
+def test_coupled_r_is_the_root_mean_square_of_the_norms_of_each_class(make, weighting):
+    model = make()
+    macs = class_macs(Coupling.of(model))
+    by_hand = sum(
+        (macs[number] / 1e6 if weighting == "macs" else n) * norm / np.sqrt(n)
+        for number, (n, norm) in joint(model).items()
+    )
+    found = float(GroupLasso(model, weighting, coupled=True)())
+    assert found == pytest.approx(by_hand, rel=1e-4)
+    assert found > float(GroupLasso(model, weighting)())  # a root mean square is above the mean
+
+
+def test_where_all_norms_of_a_class_are_equal_coupled_r_is_the_sum():
+    model = residual()
+    for layer in model.layers:
+        if has_kernel(layer) and layer.name.startswith("b"):
+            layer.kernel.assign(np.ones(layer.kernel.shape))
+    stem, logits = model.get_layer("stem"), model.get_layer("logits")
+    for kernel, axes in ((stem.kernel, (0, 1, 2)), (logits.kernel, (1,))):
+        values = np.ones(kernel.shape)
+        norm = np.sqrt((values**2).sum(axes, keepdims=True))
+        kernel.assign(values / norm * np.sqrt(9 * 6))  # as a slice of the others
+    both = [float(GroupLasso(model, "macs", coupled=coupled)()) for coupled in (False, True)]
+    assert both[0] == pytest.approx(both[1], rel=1e-5)
+
+
+def test_coupled_kernels_shrink_in_proportion_and_die_at_once():
+    model = lively(residual(blocks=1))
+    weak = [2, 4]
+    for name, axis in (("stem", -1), ("b0_two", -1), ("b0_one", -2), ("logits", 0)):
+        kernel = np.moveaxis(np.array(model.get_layer(name).kernel), axis, 0).copy()
+        kernel[weak] *= 0.01
+        model.get_layer(name).kernel.assign(np.moveaxis(kernel, 0, axis))
+    n, norms = 4, [norm for count, norm in joint(model).values() if count == 4]
+    before = {name: np.array(model.get_layer(name).kernel) for name in ("stem", "b0_one")}
+    by = 0.1 * max(norms)
+    GroupLasso(model, coupled=True).shrink(by)
+    stays = np.maximum(0, 1 - by * np.sqrt(n) / np.array(norms))
+    assert (np.flatnonzero(stays == 0) == weak).all()
+    np.testing.assert_allclose(model.get_layer("stem").kernel, stays * before["stem"], atol=1e-6)
+    ratio = np.array(model.get_layer("b0_one").kernel) / before["b0_one"]
+    scale = ratio / np.where(stays > 0, stays, np.nan)[:, None]  # what is left is of the other side
+    np.testing.assert_allclose(np.nanstd(scale, axis=(0, 1, 2)), 0, atol=1e-5)
+    small, _, report = reconfigure(model)
+    assert small.get_layer("stem").filters == 4 and report.changed
+    np.testing.assert_allclose(outputs(small), outputs(model), atol=1e-5)
+
+
+@pytest.mark.parametrize(("coupled", "left"), [(False, 5), (True, 3)])
+def test_coupled_a_residual_path_gets_as_narrow_as_inner_layers(coupled, left):
+    """Nothing but the pull acts, until half or more of the inner channels are gone."""
+    model = residual()
+    lasso, coupling = GroupLasso(model, "macs", coupled=coupled), Coupling.of(model)
+    inner = np.concatenate([coupling.written[name] for name in ("b0_one", "b1_one")])
+    for _ in range(600):
+        lasso.shrink(10.0, hold=True)
+        if dense_classes(coupling, 0.0)[inner].sum() <= 3:
+            break
+    assert dense_classes(coupling, 0.0)[inner].sum() == 3
+    assert dense_classes(coupling, 0.0)[coupling.written["stem"]].sum() == left
 
 
 def test_the_penalty_ends_when_few_enough_macs_are_left():
@@ -517,8 +593,10 @@ def test_a_killed_run_goes_on_bit_for_bit_across_reconfigurations(tmp_path, prun
         assert row["lambda"] == wanted["lambda"] and row["macs"] == wanted["macs"]
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_with_held_norms_a_killed_run_goes_on_bit_for_bit(tmp_path, precision):
+@pytest.mark.parametrize(
+    ("precision", "coupled"), [("float32", True), ("float32", False), ("mixed_bfloat16", False)]
+)
+def test_with_held_norms_a_killed_run_goes_on_bit_for_bit(tmp_path, precision, coupled):
     def methods_():
         return [methods.build("prune_train", **held), Norms(seen)]
 
@@ -532,6 +610,7 @@ def test_with_held_norms_a_killed_run_goes_on_bit_for_bit(tmp_path, precision):
 
     seen = []
     held = {**STRONG, "ratio": 0.95, "hold": True, "weighting": "macs", "target": 0.7}
+    held["coupled"] = coupled
     whole = trained(methods_=methods_(), precision=precision)
     assert min(seen) < max(seen) and whole.history[-1]["lambda"] == 0
     for steps in (8, 8):

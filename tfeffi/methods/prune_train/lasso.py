@@ -62,12 +62,14 @@ def shrink_groups(kernel, axis: int, by, groups: np.ndarray | None = None):
     Source: Parikh and Boyd 2014, "Proximal algorithms", section 6.5.4.
     """
     norms = ops.sqrt(group_squares(kernel, axis, groups))
-    stays = ops.maximum(0.0, 1.0 - by / ops.maximum(norms, 1e-30))
-    if groups is not None:
-        stays = ops.take(stays, groups)
+    return _scaled(kernel, axis, ops.maximum(0.0, 1.0 - by / ops.maximum(norms, 1e-30)), groups)
+
+
+def _scaled(kernel, axis: int, by, groups: np.ndarray | None):
+    """A kernel whose groups are multiplied by (groups,)."""
     shape = [1] * len(kernel.shape)
     shape[axis] = -1
-    return kernel * ops.reshape(stays, shape)
+    return kernel * ops.reshape(by if groups is None else ops.take(by, groups), shape)
 
 
 def penalty_from_ratio(cross_entropy: float, lasso: float, ratio: float) -> float:
@@ -143,12 +145,17 @@ class GroupLasso:
     surgery must leave. Depthwise kernels, biases and normalization are not penalised. The weights
     that read one channel are one group, also behind a Flatten, where they are several rows.
 
+    A channel of a residual path leaves when its groups are zero in all blocks, an inner one when two
+    are, so that inner ones go first. `coupled` makes what lives and dies together one group: in place
+    of the sum of n norms R has n times their root mean square, and all n shrink in proportion.
+
     Args:
         model: a functional or built Sequential model, or its `Coupling`.
         weighting: what a norm counts: "equal": once, as in the paper; "size": √(number of its weights)
             times; "macs": the million multiply-adds of the channels that live and die together, see
             `class_macs`, shared among their groups, so that R counts what could be saved.
         input_shape: for "macs", the shape of one example where the model leaves it open.
+        coupled: whether channels that live and die together are one group.
 
     Raises:
         BadInput: the model is subclassed or not built; an unknown weighting; "macs" without the
@@ -159,10 +166,14 @@ class GroupLasso:
         loss = cross_entropy + 1e-4 * lasso()
 
     Source: PruneTrain (Lym et al. 2019, arXiv 1901.09290, equation 2); "size" is its section 4.1;
-        penalties in proportion to cost are MorphNet's (Gordon et al. 2018, arXiv 1711.06798).
+        penalties in proportion to cost are MorphNet's (Gordon et al. 2018, arXiv 1711.06798), groups
+        across layers DepGraph's (Fang et al. 2023, arXiv 2301.12900, section 3.3).
     """
 
-    def __init__(self, model: keras.Model | Coupling, weighting: str = "equal", input_shape=None):
+    def __init__(
+        self, model: keras.Model | Coupling, weighting: str = "equal", input_shape=None,
+        coupled: bool = False,
+    ):  # fmt: skip
         check_weighting(weighting)
         coupling = model if isinstance(model, Coupling) else Coupling.of(model)
         self.groups = tuple(_groups(coupling))
@@ -174,9 +185,12 @@ class GroupLasso:
         if weighting == "macs":
             shares = _shares(coupling, self.groups, input_shape)
             self._factors = {one: one.counts * shares[one.classes] for one in self.groups}
+        self._joint = self._joint_factors(coupling.classes.count) if coupled else None
 
     def __call__(self):
         """R(W), a float32 scalar."""
+        if self._joint is not None:
+            return ops.sum(self._joint * ops.sqrt(self._joint_squares() + FLOOR))
         terms = [ops.sum(one.norms() * self.factor(one)) for one in self.groups]
         return sum(terms) if terms else ops.zeros(())
 
@@ -202,16 +216,44 @@ class GroupLasso:
             for one in self.groups
             if hold and one.layer in self._normalized
         }
+        stays = None if self._joint is None else self._joint_stays(by)
         for one in sorted(self.groups, key=lambda group: not group.reads):
-            shorter = by * ops.convert_to_tensor(self.factor(one))
             kernel = ops.convert_to_tensor(one.variable)
-            one.variable.assign(shrink_groups(kernel, one.axis, shorter, one.number))
+            if stays is not None:
+                made = _scaled(kernel, one.axis, ops.take(stays, one.classes), one.number)
+            else:
+                shorter = by * ops.convert_to_tensor(self.factor(one))
+                made = shrink_groups(kernel, one.axis, shorter, one.number)
+            one.variable.assign(made)
         for variable, norm in before.values():
             variable.assign(variable * (norm / ops.maximum(_norm(variable), 1e-12)))
 
     def factor(self, groups: Groups) -> np.ndarray:
         """(groups,) float32, what a norm is multiplied by in R."""
         return self._factors[groups]
+
+    def _joint_factors(self, classes: int) -> np.ndarray:
+        """(classes,) float32, what the norm of all groups of a class counts: Σ of theirs over √n."""
+        total, count = np.zeros((2, classes))
+        for one in self.groups:
+            np.add.at(total, one.classes, self.factor(one))
+            np.add.at(count, one.classes, 1)
+        return np.float32(total / np.sqrt(np.maximum(count, 1)))
+
+    def _joint_squares(self):
+        """(classes,) Σw² of all weights that make or read a class."""
+        return sum(
+            ops.segment_sum(
+                group_squares(one.variable, one.axis, one.number), one.classes.astype(np.int32),
+                num_segments=len(self._joint),
+            )
+            for one in self.groups
+        )  # fmt: skip
+
+    def _joint_stays(self, by):
+        """(classes,) the share of each class's weights that the proximal step leaves."""
+        norms = ops.maximum(ops.sqrt(self._joint_squares()), 1e-30)
+        return ops.maximum(0.0, 1.0 - by * ops.convert_to_tensor(self._joint) / norms)
 
 
 def check_weighting(weighting: str) -> None:

@@ -102,7 +102,8 @@ class PruneTrain(Method):
     def _groups(self, run) -> GroupLasso:
         if self._lasso_of is not run.model:
             weighting, shape = self._settings["weighting"], run.train.images.shape[1:]
-            self._lasso = GroupLasso(run.model, weighting, shape if weighting == "macs" else None)
+            shape = shape if weighting == "macs" else None
+            self._lasso = GroupLasso(run.model, weighting, shape, self._settings["coupled"])
             self._lasso_of = run.model
         return self._lasso
 
@@ -162,6 +163,7 @@ def build(
     relative: bool = False,
     variant: str = "threshold",
     weighting: str = "equal",
+    coupled: bool = False,
     hold: bool = False,
     multiple_of: int = 1,
     start: int = 1,
@@ -184,6 +186,8 @@ def build(
         weighting: what a group's norm counts in the penalty: "equal" (once), "size" (√(number of its
             weights) times) or "macs" (as many times as its channel costs million multiply-adds), see
             `GroupLasso`.
+        coupled: whether all kernels that make or read channels which live and die together shrink in
+            proportion, as one group, see `GroupLasso`; else a residual path hardly gets narrower.
         hold: whether kernels ahead of a batch normalization keep their norm in the proximal step, see
             `GroupLasso.shrink`; the pull then moves weight from some channels to others.
         multiple_of: widths are rounded up to multiples of this.
