@@ -1,14 +1,14 @@
 """What each choice in configs/prunetrain.py is good for: the same, but for one thing at a time.
 
     tfeffi-fetch-data --dataset=cifar10
-    tfeffi-experiment --config=configs/prunetrain_choices.py --output=results/prunetrain_choices.json \\
-        --figure=docs/prunetrain_choices.png
+    tfeffi-experiment --config=configs/prunetrain_choices.py \\
+        --output=results/prunetrain_choices.json
 
 What: ResNet-20 on CIFAR-10 with the recipe of configs/prunetrain.py, short: dense, with PruneTrain, and
 PruneTrain with one thing changed: a growing batch, groups that are coupled, an equal penalty, norms that
-are not held, the threshold variant, one optimizer throughout; half the width that grows twice by Net2Net, alone, and pruned
-after each growth. All images, in float32, labels smoothed; test accuracy of one view. The rows of a seed
-train side by side, an epoch in turn.
+are not held, the threshold variant, one optimizer throughout; half the width that grows twice by Net2Net,
+alone, and pruned after each growth. All images, in float32, labels smoothed; test accuracy of one view.
+The rows of a seed train side by side, an epoch in turn.
 
 Why: a recipe whose parts were never left out is a superstition.
 
