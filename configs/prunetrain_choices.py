@@ -5,10 +5,10 @@
         --output=results/prunetrain_choices.json
 
 What: ResNet-20 on CIFAR-10 with the recipe of configs/prunetrain.py, short: dense, with PruneTrain, and
-PruneTrain with one thing changed: a growing batch, groups that are coupled, an equal penalty, norms that
-are not held, the threshold variant, one optimizer throughout; half the width that grows twice by Net2Net,
-alone, and pruned after each growth. All images, in float32, labels smoothed; test accuracy of one view.
-The rows of a seed train side by side, an epoch in turn.
+PruneTrain with one thing changed: a growing batch, an equal penalty, norms that are not held, the
+threshold variant, one optimizer throughout; half the width that grows twice by Net2Net, alone, and pruned
+after each growth. All images, in float32, labels smoothed; test accuracy of one view. The rows of a seed
+train side by side, an epoch in turn.
 
 Why: a recipe whose parts were never left out is a superstition.
 
@@ -43,7 +43,6 @@ def get_config():
         "dense": (),
         "PruneTrain": (proximal(),),
         "growing batch": (proximal(memory_bytes=230e6, max_batch=512),),
-        "coupled groups": (proximal(coupled=True),),
         "equal penalty": (proximal(weighting="equal"),),
         "norms shrink": (proximal(hold=False),),
         "threshold": (proximal(**threshold),),
