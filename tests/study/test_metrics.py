@@ -69,6 +69,8 @@ def test_the_spread_is_written_with_the_decimals_of_the_mean():
         accuracy.with_spread({"accuracy_mean": 0.9132, "accuracy_std": 0.0021}) == "91.32 ± 0.21 %"
     )
     assert accuracy.with_spread({"accuracy_mean": 0.9132}) == "91.32 %"
+    worse = {"accuracy_mean": -0.0653, "accuracy_std": 0.0251}
+    assert accuracy.with_spread(worse) == "−6.53 ± 2.51 %"
     seconds = metrics.metric("train_seconds_mean")
     assert (
         seconds.with_spread({"train_seconds_mean": 61.2, "train_seconds_std": 1.83})

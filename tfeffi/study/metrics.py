@@ -65,7 +65,8 @@ class Metric:
             return self.text(value)
         unit, digits = _chosen(value, self.unit, self.digits)
         factor, suffix = UNITS[unit]
-        return f"{value * factor:,.{digits}f} ± {spread * factor:,.{digits}f}{suffix}"
+        mean = write(value, unit, digits).removesuffix(suffix)
+        return f"{mean} ± {spread * factor:,.{digits}f}{suffix}"
 
 
 _KNOWN = (
