@@ -50,7 +50,7 @@ class LookAhead(Method):
                 "look_ahead: the model's shapes changed during training; leave out the method that "
                 "changes its channels"
             )
-        if run.epoch == run.settings.epochs and int(self.steps):
+        if run.epoch == run.settings.epochs and int(tf.convert_to_tensor(self.steps)):
             for slow, variable in zip(self.slow, self._fast(run.model), strict=True):
                 variable.assign(slow)
 
