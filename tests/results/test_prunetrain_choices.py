@@ -29,6 +29,8 @@ def test_norms_that_may_shrink_are_better_and_faster(rows):
     held, shrinking = rows["PruneTrain"], rows["norms shrink"]
     assert shrinking["accuracy_mean"] > held["accuracy_mean"] + 0.02
     assert shrinking["train_seconds_removed_mean"] > held["train_seconds_removed_mean"]
+    assert shrinking["macs_mean"] == pytest.approx(held["macs_mean"], rel=0.05)
+    assert shrinking["params_mean"] > held["params_mean"]
     assert shrinking["history"]["macs"][0] < 0.36 * rows["dense"]["macs_mean"]
 
 
