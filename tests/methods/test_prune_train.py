@@ -522,6 +522,7 @@ def trained(folder=None, methods_=None, stop_after=None, model=None, **changes):
 
 
 STRONG = {"ratio": 0.8, "interval": 1, "variant": "proximal"}
+GRADUAL = {**STRONG, "ratio": 0.95, "hold": True, "weighting": "macs"}
 EAGER = {"ratio": 0.5, "interval": 1, "relative": True, "threshold": 0.3}
 
 
@@ -589,6 +590,74 @@ def test_a_killed_run_goes_on_bit_for_bit_across_reconfigurations(tmp_path, prun
         np.testing.assert_array_equal(np.array(x), np.array(y))
     for row, wanted in zip(again.history, pruned.history, strict=True):
         assert row["lambda"] == wanted["lambda"] and row["macs"] == wanted["macs"]
+
+
+class Watching(methods.Method):
+    """Notes the multiply-adds before each step."""
+
+    def __init__(self):
+        self.macs = []
+
+    def pauses(self, run):
+        return range(1, run.steps_per_epoch)
+
+    def on_pause(self, run):
+        self.macs.append(tfeffi.cost(run.model).macs)
+
+    on_model = on_epoch_end = on_pause
+
+
+def test_reconfigurations_within_an_epoch_end_nearer_to_the_target():
+    dense, left = tfeffi.cost(residual()).macs, []
+    for interval in (1, 1 / 3, 1 / 6):  # six steps an epoch
+        method = methods.build(
+            "prune_train", **{**GRADUAL, "interval": interval, "start": 0, "target": 0.7}
+        )
+        watching = Watching()
+        made = trained(methods_=[method, watching])
+        *before, last = watching.macs
+        assert made.train_macs == 3 * 32 * sum(before)
+        assert last == tfeffi.cost(made.model).macs == made.history[-1]["macs"] <= 0.7 * dense
+        assert made.history[-1]["lambda"] == 0
+        changes = np.flatnonzero(np.diff(watching.macs)) + 1  # after so many steps
+        assert len(changes) and (changes % round(6 * interval) == 0).all()
+        left.append(last / dense)
+    assert left[0] < min(left[1:])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, None), (1, 3), (2, 2)])
+def test_no_reconfiguration_before_the_start_or_after_the_stop(start, stop):
+    watching = Watching()
+    method = methods.build(
+        "prune_train", **GRADUAL | {"interval": 0.5, "start": start, "stop": stop}
+    )
+    trained(methods_=[method, watching])
+    changes = (np.flatnonzero(np.diff(watching.macs)) + 1) / 6  # after so many epochs
+    assert len(changes) and changes.min() >= start and changes.max() <= (stop or 4)
+    assert (start == stop) == (changes % 1 == 0).all()
+
+
+def test_reconfigured_within_an_epoch_a_killed_run_goes_on_bit_for_bit(tmp_path):
+    values = GRADUAL | {"interval": 1 / 3, "start": 0, "target": 0.5}
+
+    def again(**changes):
+        return trained(methods_=[methods.build("prune_train", **values)], **changes)
+
+    whole = again()
+    for steps in (2, 2, 1, 3, 7):  # at pauses, after one, over an epoch's end
+        with pytest.raises(KeyboardInterrupt):
+            again(folder=tmp_path, stop_after=steps)
+    made = again(folder=tmp_path)
+    for x, y in zip(made.model.variables, whole.model.variables, strict=True):
+        np.testing.assert_array_equal(np.array(x), np.array(y))
+    for column in ("macs", "lambda", "train_macs", "loss"):
+        assert [r[column] for r in made.history] == [r[column] for r in whole.history]
+    assert whole.history[0]["train_macs"] < 3 * 192 * tfeffi.cost(residual()).macs
+
+
+def test_an_interval_below_a_step():
+    with pytest.raises(BadInput, match=r"interval=0\.1 of an epoch of 6 steps is less than one"):
+        trained(methods_=[methods.build("prune_train", interval=0.1)])
 
 
 @pytest.mark.parametrize(
@@ -733,12 +802,16 @@ def test_two_replicas_prune_as_one():
         ({"ratio": 0.0}, "ratio=0.0 is the penalty's share"),
         ({"ratio": 1}, "ratio=1 .* between 0 and 1"),
         ({"ratio": "a"}, "ratio='a'"),
-        ({"interval": 0}, "interval=0 must be a whole number of at least 1"),
+        ({"interval": 0}, "interval=0 must be a whole number of epochs, at least 1, or a part"),
         ({"interval": 2.5}, "interval=2.5"),
+        ({"interval": 0.3}, "interval=0.3 .* that divides it, such as 0.25"),
+        ({"interval": True}, "interval=True"),
+        ({"interval": float("nan")}, "interval=nan"),
         ({"memory_bytes": "2e9"}, "memory_bytes='2e9' must be a number of at least 1"),
         ({"max_batch": 0}, "max_batch=0 must be a whole number of at least 1"),
         ({"memory_bytes": float("inf")}, "memory_bytes=inf must be a number"),
-        ({"start": 0}, "start=0 and stop=None must be whole epochs that rise from 1"),
+        ({"start": -1}, "start=-1 and stop=None must be whole epochs that rise"),
+        ({"start": 0, "stop": 0}, "start=0 and stop=0 must be whole epochs that rise"),
         ({"stop": 4.5}, "start=1 and stop=4.5 must be whole epochs"),
         ({"start": "1"}, "start='1' and stop=None"),
         ({"multiple_of": 0}, "multiple_of=0"),

@@ -17,10 +17,13 @@ from tfeffi.train import Settings, fit, loop
 
 
 class Counter(Method):
-    """Counts epochs and steps, so that it has a state to keep; narrows the model after the second."""
+    """Counts epochs, pauses and steps, so that it has a state to keep.
+
+    It narrows the model after the second epoch and after three steps of the fourth.
+    """
 
     def __init__(self):
-        self.epochs, self.steps = 0, tf.Variable(0, trainable=False)
+        self.epochs, self.paused, self.steps = 0, 0, tf.Variable(0, trainable=False)
 
     @property
     def variables(self):
@@ -30,17 +33,25 @@ class Counter(Method):
         self.steps.assign_add(1)
         return gradients
 
+    def pauses(self, run):
+        return (2, 3, 5)
+
+    def on_pause(self, run):
+        self.paused = 3 * run.epoch + self.pauses(run).index(run.epoch_step) + 1
+        if (run.epoch, run.epoch_step) == (3, 3):
+            run.adopt(*tfeffi.reindex(run.model, {"conv": [0, 3]}))
+
     def on_epoch_end(self, run):
         self.epochs += 1
-        run.scalars |= {"counted": self.epochs, "steps": int(self.steps)}
+        run.scalars |= {"counted": self.epochs, "paused": self.paused, "steps": int(self.steps)}
         if self.epochs == 2:
             run.adopt(*tfeffi.reindex(run.model, {"conv": [0, 2, 3, 5]}))
 
     def state(self):
-        return {"epochs": self.epochs}
+        return {"epochs": self.epochs, "paused": self.paused}
 
     def restore(self, state):
-        self.epochs = state["epochs"]
+        self.epochs, self.paused = state["epochs"], state["paused"]
 
 
 def train(workdir, befall=lambda step: None):

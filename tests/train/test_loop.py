@@ -114,6 +114,36 @@ def test_what_methods_do_between_epochs_is_not_training_but_counts():
     assert compiling >= 1.0 > training > 0
 
 
+def test_a_pause_comes_after_its_step_and_is_not_training():
+    class Pausing(Method):
+        def __init__(self, at):
+            self.at, self.seen, self.seconds = at, [], []
+
+        def pauses(self, run):
+            return self.at
+
+        def on_pause(self, run):
+            self.seen.append((run.epoch, run.epoch_step, run.step, int(run.totals.steps)))
+            self.seconds.append((run.compile_seconds, run.seconds))
+            time.sleep(0.5)
+
+    first, second, none = Pausing([2, 4]), Pausing([4, 9]), Pausing([])  # six steps an epoch
+    settings = Settings(epochs=2, batch_size=16)
+    start = convnet()
+    made, plain = (
+        fit(start, images(), settings=settings, methods=chosen, **QUIET)
+        for chosen in ([first, none, second], [])
+    )
+    assert first.seen == [(0, 2, 2, 2), (0, 4, 4, 4), (1, 2, 8, 8), (1, 4, 10, 10)]
+    assert second.seen == first.seen[1::2] and not none.seen
+    assert_same(made.model, plain.model)
+    assert [row["train_macs"] for row in made.history] == [
+        row["train_macs"] for row in plain.history
+    ]
+    compiling, training = np.subtract(first.seconds[1], first.seconds[0])
+    assert compiling >= 0.5 > training > 0
+
+
 @pytest.mark.parametrize("chosen", [[{"name": "net2net"}], "net2net", Method(), Method])
 def test_what_is_no_list_of_methods_is_one_line(chosen):
     with pytest.raises(
@@ -389,6 +419,24 @@ def test_a_method_may_change_the_model_between_epochs(tmp_path):
     before, *after = np.diff([0, *(row["train_macs"] for row in trained.history)])
     assert after == [before // 2] * 2
     assert trained.model.get_layer("conv").filters == (3 if trained.best_epoch > 1 else 6)
+
+
+def test_a_method_may_change_the_model_within_an_epoch():
+    class Pausing(Narrower):
+        def pauses(self, run):
+            return [2]
+
+        def on_pause(self, run):
+            super().on_epoch_end(run)  # after two steps of the second epoch
+
+        def on_epoch_end(self, run):
+            pass
+
+    settings = Settings(epochs=3, batch_size=16)
+    made = fit(convnet(), images(), images(48, seed=1), settings, methods=[Pausing()], **QUIET)
+    first, second, third = np.diff([0, *(row["train_macs"] for row in made.history)])
+    assert third == first // 2 and second == (2 * first + 4 * third) // 6
+    assert made.model.get_layer("conv").filters == 3
 
 
 @pytest.mark.parametrize(

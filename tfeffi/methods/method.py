@@ -1,5 +1,6 @@
 """The places at which a method may act on a training run, and what it keeps."""
 
+from collections.abc import Iterable
 from typing import Any
 
 CHANGE_CHANNELS = (
@@ -36,6 +37,13 @@ class Method:
 
     def after_step(self, run) -> None:
         """Traced, after the update, across replicas; may assign variables. Not after skipped steps."""
+
+    def pauses(self, run) -> Iterable[int]:
+        """Where in the present epoch `on_pause` is called: after so many of its steps."""
+        return ()
+
+    def on_pause(self, run) -> None:
+        """Eager, between two steps of an epoch; may change the model (`run.adopt`)."""
 
     def on_epoch_end(self, run) -> None:
         """Eager, before validation; may change the model (`run.adopt`), the batch

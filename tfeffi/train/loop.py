@@ -112,7 +112,10 @@ def fit(
         if resumed:
             reporter.say(f"resuming at epoch {run.epoch + 1}, step {run.step}")
         while run.epoch < settings.epochs and not _should_stop(run):
-            _run_epoch(run, train_step, reporter, keep)
+            while run.epoch_step < run.steps_per_epoch:
+                if _pause(run) and train_step.is_stale(run):
+                    train_step, evaluate = _compile(run)
+                _run_steps(run, train_step, reporter, keep)
             row = _sums(run)
             run.epoch, run.epoch_step = run.epoch + 1, 0
             started = time.perf_counter()
@@ -229,18 +232,28 @@ def _batches(run: Run):
     return batches
 
 
-def _run_epoch(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper) -> None:
-    """Takes the steps that the epoch still has, looking up now and then to report and save."""
+def _pause(run: Run) -> bool:
+    """Lets methods act that want to between the last step and the next; whether there were any."""
+    due = [method for method in run.methods if run.epoch_step in method.pauses(run)]
+    started = time.perf_counter()
+    for method in due:
+        method.on_pause(run)
+    run.compile_seconds += time.perf_counter() - started
+    return bool(due)
+
+
+def _run_steps(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper) -> None:
+    """Takes the steps up to a pause or the epoch's end, looking up now and then to report and save."""
     begun = looked = time.perf_counter()
     first_step, macs = run.step, 3 * cost(run.model, run.images.images.shape[1:]).macs
-    if run.epoch_step >= run.steps_per_epoch:  # killed between the last step and the epoch's end
-        return
-    for images, labels in _batches(run):
+    ends = [run.steps_per_epoch, *(step for method in run.methods for step in method.pauses(run))]
+    end = min(step for step in ends if step > run.epoch_step)
+    for images, labels in itertools.islice(_batches(run), end - run.epoch_step):
         train_step(images, labels)
         run.step, run.epoch_step = run.step + 1, run.epoch_step + 1
         run.train_macs += macs * run.batch_size
         now = time.perf_counter()
-        if now - looked < LOOK_SECONDS and run.epoch_step < run.steps_per_epoch:
+        if now - looked < LOOK_SECONDS and run.epoch_step < end:
             continue
         _stop_if_diverged(run)  # reads a variable: a device that runs ahead is waited for
         now = time.perf_counter()

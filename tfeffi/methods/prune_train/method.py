@@ -37,6 +37,11 @@ class PruneTrain(Method):
         epochs, start = run.settings.epochs, self._settings["start"]
         if start > epochs:
             raise BadInput(f"prune_train: start={start} is after the last of {epochs} epochs")
+        if (interval := self._settings["interval"]) * run.steps_per_epoch < 1:
+            raise BadInput(
+                f"prune_train: interval={interval!r} of an epoch of {run.steps_per_epoch} steps is less "
+                "than one"
+            )
         self.penalty = tf.Variable(0.0, trainable=False, dtype=tf.float32)  # λ
         self._learn_penalty(run)
         self._params = run.model.count_params()
@@ -61,11 +66,24 @@ class PruneTrain(Method):
             by = self._rate * self.penalty
             tf.cond(self.penalty > 0.0, lambda: lasso.shrink(by, hold), lambda: None)
 
+    def pauses(self, run) -> list[int]:
+        parts, until = round(1 / self._settings["interval"]), self._last(run)
+        if not self._settings["start"] <= run.epoch < until or not self._acts():
+            return []
+        return [round(part * run.steps_per_epoch / parts) for part in range(1, parts)]
+
+    def on_pause(self, run) -> None:
+        self._reconfigure(run, grow=False)  # the batch grows between epochs only
+        if self._is_small(run):
+            self.penalty.assign(0.0)
+
     def on_epoch_end(self, run) -> None:
         s = self._settings
-        stop = min(s["stop"] or run.settings.epochs, run.settings.epochs)
+        stop = self._last(run)
         has_grown = run.model.count_params() > self._params
-        due = (run.epoch % s["interval"] == 0 or has_grown) and s["start"] <= run.epoch <= stop
+        due = (run.epoch % max(s["interval"], 1) == 0 or has_grown) and s[
+            "start"
+        ] <= run.epoch <= stop
         if due or run.epoch == stop:
             self._reconfigure(run)
         if has_grown and run.epoch < stop:
@@ -77,7 +95,7 @@ class PruneTrain(Method):
             self.penalty.assign(0.0)
         counted = cost(run.model, run.train.images.shape[1:])  # also while they are smaller
         run.scalars |= {
-            "lambda": float(tf.convert_to_tensor(self.penalty)), "channels": self._groups(run).channels,
+            "lambda": self._acts(), "channels": self._groups(run).channels,
             "macs": counted.macs, "params": counted.params, "batch_size": run.batch_size,
         }  # fmt: skip
 
@@ -113,6 +131,14 @@ class PruneTrain(Method):
         self.penalty.assign(penalty_from_ratio(run.first_loss(), lasso, self.ratio))
         self._macs = self._count(run)
 
+    def _acts(self) -> float:
+        """λ: 0 once the penalty has ended."""
+        return float(tf.convert_to_tensor(self.penalty))
+
+    def _last(self, run) -> int:
+        """The epoch that ends with the last reconfiguration."""
+        return min(self._settings["stop"] or run.settings.epochs, run.settings.epochs)
+
     def _is_small(self, run) -> bool:
         """Whether the target is reached."""
         target = self._settings["target"]
@@ -123,14 +149,14 @@ class PruneTrain(Method):
         """Multiply-adds of an image of the full size, also while they are smaller."""
         return cost(run.model, run.train.images.shape[1:]).macs
 
-    def _reconfigure(self, run) -> None:
+    def _reconfigure(self, run, grow: bool = True) -> None:
         s = self._settings
         model, slices, report = reconfigure(
             run.model, s["threshold"], relative=s["relative"], multiple_of=s["multiple_of"]
         )
         if report.changed:
             run.adopt(model, slices)
-        if s["memory_bytes"] is not None:
+        if grow and s["memory_bytes"] is not None:
             self._fill_memory(run, shrink=False)  # pruning makes room only
 
     def _fill_memory(self, run, shrink: bool) -> None:
@@ -158,7 +184,7 @@ class PruneTrain(Method):
 
 def build(
     ratio: float = 0.2,
-    interval: int = 10,
+    interval: int | float = 10,
     threshold: float = 1e-4,
     relative: bool = False,
     variant: str = "threshold",
@@ -177,7 +203,8 @@ def build(
 
     Args:
         ratio: the penalty's share of the loss at the first batch, in (0, 1): sets λ once.
-        interval: epochs between reconfigurations; there is one after growth, too.
+        interval: epochs between reconfigurations, or a part of one that divides it, as 1/4; there is
+            one after growth, too.
         threshold: channels whose weights are all smaller leave, see `reconfigure`.
         relative: whether the threshold is a share of a kernel's largest weight.
         variant: "threshold": λR(W) is added to the loss, and weights come near zero. "proximal":
@@ -191,13 +218,13 @@ def build(
         hold: whether kernels ahead of a batch normalization keep their norm in the proximal step, see
             `GroupLasso.shrink`; the pull then moves weight from some channels to others.
         multiple_of: widths are rounded up to multiples of this.
-        start: the first epoch after which there may be a reconfiguration.
+        start: the epochs before there may be a reconfiguration.
         stop: the epoch that ends with the last one; from then on there is no penalty, and what is
             left is trained on. None: the last epoch, as in the paper.
         target: share of the multiply-adds of the model that λ was learned for, which is the first one or,
-            after growth, the grown one without what was dead in it, in (0, 1); at the end
-            of the first epoch that leaves no more the penalty ends. What is left can be less: a
-            reconfiguration takes whatever is dead. None: no such end.
+            after growth, the grown one without what was dead in it, in (0, 1); the penalty ends where
+            a reconfiguration or an epoch leaves no more. What is left can be less, by what one
+            interval takes. None: no such end.
         memory_bytes: for a training step; with it the batch grows to the largest that fits, and the
             learning rate in proportion. None: the batch stays.
         granularity: the batch is a multiple of this.
@@ -216,7 +243,8 @@ def build(
         raise BadInput(
             f'prune_train: hold is of variant="proximal"; variant="{variant}" has no step to hold'
         )
-    for name in ("interval", "multiple_of", "granularity"):
+    _check_interval(interval)
+    for name in ("multiple_of", "granularity"):
         value = settings[name]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise BadInput(f"prune_train: {name}={value!r} must be a whole number of at least 1")
@@ -228,9 +256,9 @@ def build(
             raise BadInput(f"prune_train: {name}={value!r} must be {what} of at least 1, or None")
     ends = [start] if stop is None else [start, stop]
     whole = all(isinstance(epoch, int) and not isinstance(epoch, bool) for epoch in ends)
-    if not whole or not 1 <= start <= ends[-1]:
+    if not whole or not 0 <= start <= ends[-1] or stop == 0:
         raise BadInput(
-            f"prune_train: start={start!r} and stop={stop!r} must be whole epochs that rise from 1"
+            f"prune_train: start={start!r} and stop={stop!r} must be whole epochs that rise"
         )
     is_share = isinstance(target, numbers.Real) and not isinstance(target, bool) and 0 < target < 1
     if target is not None and not is_share:
@@ -239,3 +267,15 @@ def build(
             "must be between 0 and 1, such as 0.4"
         )
     return PruneTrain(**settings)
+
+
+def _check_interval(interval) -> None:
+    """Raises BadInput for what is neither whole epochs nor a part of one that divides it."""
+    number = isinstance(interval, int | float) and not isinstance(interval, bool)
+    whole = number and isinstance(interval, int) and interval >= 1
+    part = number and 0 < interval < 1 and abs(1 / interval - round(1 / interval)) < 1e-6
+    if not whole and not part:
+        raise BadInput(
+            f"prune_train: interval={interval!r} must be a whole number of epochs, at least 1, or a "
+            "part of one that divides it, such as 0.25"
+        )
