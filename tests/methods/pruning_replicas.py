@@ -25,7 +25,8 @@ def main():
     }
     for variant, network, name in itertools.product(("threshold", "proximal"), networks, replicas):
         keras.utils.set_random_seed(0)
-        method = methods.build("prune_train", **{**EAGER, "variant": variant})
+        interval = {"threshold": 1, "proximal": 1 / 3}[variant]  # three steps an epoch
+        method = methods.build("prune_train", **{**EAGER, "variant": variant, "interval": interval})
         made = fit(
             planted(**networks[network]), images(96), images(48, seed=1),
             Settings(epochs=2, batch_size=32, learning_rate=0.05), methods=[method],
