@@ -24,12 +24,13 @@ from ml_collections import ConfigDict
 
 WHOLE = runpy.run_path(str(pathlib.Path(__file__).with_name("prunetrain.py")))
 SIZES = ((0, 16), (5, 24), (9, 32))
+PRUNING = {"ratio": 0.918, "hold": True, "target": 0.36, "multiple_of": 8}
 
 
 def get_config():
     """The experiment."""
     config = WHOLE["get_config"]().to_dict()
-    pair = WHOLE["pair"]("ResNet-50", 12, SIZES, (0, 1), {"depth": 50}, multiple_of=8)
+    pair = WHOLE["pair"]("ResNet-50", 12, SIZES, (0, 1), {"depth": 50}, **PRUNING)
     groups = WHOLE["ordered"]({"ResNet-50": pair})
     own = {"label_smoothing": 0.1, "batch_norm_momentum": 0.97, "test_views": "flip_and_move"}
     config["train"] |= own
