@@ -33,6 +33,7 @@ there. A killed run goes on where it was; nothing is done twice.
 
 from ml_collections import ConfigDict
 
+FIRST = {"ratio": 0.918, "interval": 1, "hold": True, "target": 0.36}
 MUON = {"name": "convolution_muon", "vector_rate": 1.0, "matrix_rate": 1.0}
 
 
@@ -49,8 +50,8 @@ def recipe(sizes, *methods):
 def proximal(sizes, **changes):
     """PruneTrain with exact zeros, early: what a short schedule needs."""
     return {
-        "name": "prune_train", "ratio": 0.918, "interval": 1, "variant": "proximal", "hold": True,
-        "weighting": "macs", "multiple_of": 16, "target": 0.36, "stop": sizes[1][0],
+        "name": "prune_train", "variant": "proximal", "weighting": "macs", "multiple_of": 16,
+        "stop": sizes[1][0],
     } | changes  # fmt: skip
 
 
@@ -103,7 +104,12 @@ def get_config():
             "groups": ordered(
                 {
                     "ResNet-32": pair(
-                        "ResNet-32", 21, ((0, 16), (5, 24), (13, 32)), (0, 1), {"width": 32}
+                        "ResNet-32",
+                        21,
+                        ((0, 16), (5, 24), (13, 32)),
+                        (0, 1),
+                        {"width": 32},
+                        **FIRST,
                     ),
                 }
             ),

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 WHOLE = runpy.run_path(str(pathlib.Path(__file__).with_name("prunetrain.py")))
 EPOCHS, SIZES = 8, ((0, 16), (5, 24), (7, 32))
-COMMON = {"ratio": 0.918, "hold": True, "target": 0.36, "multiple_of": 8}
+COMMON = WHOLE["FIRST"] | {"multiple_of": 8}
 
 
 def proximal(**changes):

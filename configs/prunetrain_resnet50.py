@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 WHOLE = runpy.run_path(str(pathlib.Path(__file__).with_name("prunetrain.py")))
 SIZES = ((0, 16), (5, 24), (9, 32))
-PRUNING = {"ratio": 0.918, "hold": True, "target": 0.36, "multiple_of": 8}
+PRUNING = WHOLE["FIRST"] | {"multiple_of": 8}
 
 
 def get_config():

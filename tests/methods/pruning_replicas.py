@@ -25,14 +25,14 @@ def main():
     }
     for variant, network, name in itertools.product(("threshold", "proximal"), networks, replicas):
         keras.utils.set_random_seed(0)
-        interval = {"threshold": 1, "proximal": 1 / 3}[variant]  # three steps an epoch
-        method = methods.build("prune_train", **{**EAGER, "variant": variant, "interval": interval})
+        when = {"interval": 1 / 3, "start": 0} if variant == "proximal" else {}  # of three steps
+        method = methods.build("prune_train", **{**EAGER, "variant": variant, **when})
         made = fit(
             planted(**networks[network]), images(96), images(48, seed=1),
             Settings(epochs=2, batch_size=32, learning_rate=0.05), methods=[method],
             strategy=replicas[name], verbose=False,
         )  # fmt: skip
-        rows = {key: [row[key] for row in made.history] for key in ("loss", "macs")}
+        rows = {key: [row[key] for row in made.history] for key in ("loss", "macs", "train_macs")}
         found[f"{variant}{network} {name}"] = rows
     print(json.dumps(found))
 

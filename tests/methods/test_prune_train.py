@@ -644,7 +644,7 @@ def test_reconfigured_within_an_epoch_a_killed_run_goes_on_bit_for_bit(tmp_path)
         return trained(methods_=[methods.build("prune_train", **values)], **changes)
 
     whole = again()
-    for steps in (2, 2, 1, 3, 7):  # at pauses, after one, over an epoch's end
+    for steps in (3, 2, 2, 2, 3, 6):  # kept are one less: at pauses, after one, over an epoch's end
         with pytest.raises(KeyboardInterrupt):
             again(folder=tmp_path, stop_after=steps)
     made = again(folder=tmp_path)
@@ -655,8 +655,33 @@ def test_reconfigured_within_an_epoch_a_killed_run_goes_on_bit_for_bit(tmp_path)
     assert whole.history[0]["train_macs"] < 3 * 192 * tfeffi.cost(residual()).macs
 
 
+def test_growth_is_seen_when_more_has_left_within_the_epoch():
+    """What is grown is pulled on again, though all in all the epoch made the model smaller."""
+    growth = methods.build("net2net", epochs=[1], widen=1.2)
+    values = GRADUAL | {"interval": 1 / 6, "start": 0, "target": 0.7}
+    watching = Watching()
+    made = trained(methods_=[growth, methods.build("prune_train", **values), watching])
+    grown = watching.macs[6]
+    assert watching.macs[5] < grown < watching.macs[0]
+    assert made.history[0]["lambda"] > 0
+    assert made.history[-1]["lambda"] == 0 and made.history[-1]["macs"] <= 0.7 * grown
+
+
+@pytest.mark.parametrize("steps", [6, 49])
+def test_parts_of_an_epoch_down_to_a_step(steps):
+    method = methods.build("prune_train", **{**STRONG, "interval": 1 / steps, "start": 0})
+    settings = Settings(epochs=2, batch_size=2)
+    run = begin(residual(), images(2 * steps), None, settings, [method])
+    assert list(method.pauses(run)) == list(range(1, steps))
+    run.batch_size = 4  # as a growing batch does
+    assert all(0 < step < run.steps_per_epoch for step in method.pauses(run))
+    assert len(set(method.pauses(run))) == len(method.pauses(run))
+
+
 def test_an_interval_below_a_step():
-    with pytest.raises(BadInput, match=r"interval=0\.1 of an epoch of 6 steps is less than one"):
+    with pytest.raises(
+        BadInput, match=r"interval=0\.1 of an epoch of 6 steps is less than one step"
+    ):
         trained(methods_=[methods.build("prune_train", interval=0.1)])
 
 
@@ -787,7 +812,10 @@ def test_two_replicas_prune_as_one():
     found = json.loads(done.stdout.splitlines()[-1])
     for name in ("threshold", "proximal", "threshold, plain", "proximal, plain"):
         one, two = found[f"{name} one"], found[f"{name} two"]
-        assert one["macs"] == two["macs"] and one["macs"][0] < tfeffi.cost(planted()).macs
+        dense = tfeffi.cost(planted()).macs
+        assert one["macs"] == two["macs"] and one["macs"][0] < dense
+        assert one["train_macs"] == two["train_macs"]
+        assert (one["train_macs"][0] < 3 * 96 * dense) == name.startswith("proximal")
         # with batch normalization alike, not equal: each replica has the statistics of its half
         close = 1e-4 if "plain" in name else 0.1
         assert two["loss"] == pytest.approx(one["loss"], rel=close)
@@ -810,8 +838,8 @@ def test_two_replicas_prune_as_one():
         ({"memory_bytes": "2e9"}, "memory_bytes='2e9' must be a number of at least 1"),
         ({"max_batch": 0}, "max_batch=0 must be a whole number of at least 1"),
         ({"memory_bytes": float("inf")}, "memory_bytes=inf must be a number"),
-        ({"start": -1}, "start=-1 and stop=None must be whole epochs that rise"),
-        ({"start": 0, "stop": 0}, "start=0 and stop=0 must be whole epochs that rise"),
+        ({"start": -1}, "start=-1 and stop=None must be whole epochs, 0 <= start"),
+        ({"start": 0, "stop": 0}, "start=0 and stop=0 must be whole epochs, .* stop at least 1"),
         ({"stop": 4.5}, "start=1 and stop=4.5 must be whole epochs"),
         ({"start": "1"}, "start='1' and stop=None"),
         ({"multiple_of": 0}, "multiple_of=0"),

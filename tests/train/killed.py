@@ -37,7 +37,7 @@ class Counter(Method):
         return (2, 3, 5)
 
     def on_pause(self, run):
-        self.paused = 3 * run.epoch + self.pauses(run).index(run.epoch_step) + 1
+        self.paused += 1
         if (run.epoch, run.epoch_step) == (3, 3):
             run.adopt(*tfeffi.reindex(run.model, {"conv": [0, 3]}))
 

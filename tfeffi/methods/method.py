@@ -17,7 +17,7 @@ class Method:
     """Does nothing; subclass it and override what you need.
 
     `run` is the `tfeffi.train.state.Run` of the training: its `model`, `optimizer`, `settings`,
-    `epoch`, `step` and the `scalars` that are logged. What a method keeps between epochs goes
+    `epoch`, `step` and the `scalars` that are logged. What a method keeps goes
     through `state` and `restore`, so that a killed run resumes exactly.
     """
 
@@ -39,11 +39,13 @@ class Method:
         """Traced, after the update, across replicas; may assign variables. Not after skipped steps."""
 
     def pauses(self, run) -> Iterable[int]:
-        """Where in the present epoch `on_pause` is called: after so many of its steps."""
+        """Where in the present epoch `on_pause` is called: after so many of its steps, less than all.
+
+        Asked more than once, and anew where a killed run goes on: let it depend on what is restored."""
         return ()
 
     def on_pause(self, run) -> None:
-        """Eager, between two steps of an epoch; may change the model (`run.adopt`)."""
+        """Eager, between two steps of an epoch; may change the model (`run.adopt`) only."""
 
     def on_epoch_end(self, run) -> None:
         """Eager, before validation; may change the model (`run.adopt`), the batch

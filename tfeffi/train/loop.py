@@ -1,7 +1,7 @@
 """The training loop, from top to bottom.
 
 Time is counted in three drawers: `compile_seconds` (building, tracing, the first step, what methods do
-between epochs, as surgery), `seconds` (steps and their input pipeline), and what is in neither
+between steps, as surgery), `seconds` (steps and their input pipeline), and what is in neither
 (validation, checkpoints).
 """
 
@@ -194,10 +194,14 @@ def _compile(run: Run) -> tuple["CompiledStep", Evaluator]:
 
 
 class CompiledStep:
-    """The traced step of a model, warmed up on one batch whose effects are undone."""
+    """The traced step of a model, warmed up on one batch whose effects are undone.
+
+    `macs` is what it takes for one image.
+    """
 
     def __init__(self, run: Run):
         self._made_for, self._step = self._of(run), step.build(run)
+        self.macs = 3 * cost(run.model, run.images.images.shape[1:]).macs
         before = [tf.identity(tf.convert_to_tensor(v)) for v in run.variables]
         for images, labels in itertools.islice(_batches(run), 1):
             self._step(images, labels)
@@ -245,13 +249,13 @@ def _pause(run: Run) -> bool:
 def _run_steps(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper) -> None:
     """Takes the steps up to a pause or the epoch's end, looking up now and then to report and save."""
     begun = looked = time.perf_counter()
-    first_step, macs = run.step, 3 * cost(run.model, run.images.images.shape[1:]).macs
+    first_step = run.step
     ends = [run.steps_per_epoch, *(step for method in run.methods for step in method.pauses(run))]
     end = min(step for step in ends if step > run.epoch_step)
     for images, labels in itertools.islice(_batches(run), end - run.epoch_step):
         train_step(images, labels)
         run.step, run.epoch_step = run.step + 1, run.epoch_step + 1
-        run.train_macs += macs * run.batch_size
+        run.train_macs += train_step.macs * run.batch_size
         now = time.perf_counter()
         if now - looked < LOOK_SECONDS and run.epoch_step < end:
             continue

@@ -1,4 +1,4 @@
-"""The Method: group lasso in the loss or after the step, reconfigurations between epochs."""
+"""The Method: group lasso in the loss or after the step, reconfigurations between epochs or within."""
 
 import math
 import numbers
@@ -37,10 +37,10 @@ class PruneTrain(Method):
         epochs, start = run.settings.epochs, self._settings["start"]
         if start > epochs:
             raise BadInput(f"prune_train: start={start} is after the last of {epochs} epochs")
-        if (interval := self._settings["interval"]) * run.steps_per_epoch < 1:
+        if round(1 / (interval := self._settings["interval"])) > run.steps_per_epoch:
             raise BadInput(
                 f"prune_train: interval={interval!r} of an epoch of {run.steps_per_epoch} steps is less "
-                "than one"
+                "than one step"
             )
         self.penalty = tf.Variable(0.0, trainable=False, dtype=tf.float32)  # λ
         self._learn_penalty(run)
@@ -68,12 +68,17 @@ class PruneTrain(Method):
 
     def pauses(self, run) -> list[int]:
         parts, until = round(1 / self._settings["interval"]), self._last(run)
-        if not self._settings["start"] <= run.epoch < until or not self._acts():
+        if not self._settings["start"] <= run.epoch < until or not self._lambda():
             return []
-        return [round(part * run.steps_per_epoch / parts) for part in range(1, parts)]
+        steps = run.steps_per_epoch
+        return sorted({round(part * steps / parts) for part in range(1, parts)} - {0, steps})
 
     def on_pause(self, run) -> None:
+        before = run.model.count_params()
         self._reconfigure(run, grow=False)  # the batch grows between epochs only
+        self._params += (
+            run.model.count_params() - before
+        )  # what others let grow is still to be seen
         if self._is_small(run):
             self.penalty.assign(0.0)
 
@@ -81,10 +86,8 @@ class PruneTrain(Method):
         s = self._settings
         stop = self._last(run)
         has_grown = run.model.count_params() > self._params
-        due = (run.epoch % max(s["interval"], 1) == 0 or has_grown) and s[
-            "start"
-        ] <= run.epoch <= stop
-        if due or run.epoch == stop:
+        due = run.epoch % max(s["interval"], 1) == 0 or has_grown
+        if (due and s["start"] <= run.epoch <= stop) or run.epoch == stop:
             self._reconfigure(run)
         if has_grown and run.epoch < stop:
             self._learn_penalty(run)  # another method has let the model grow: R is another one
@@ -95,7 +98,7 @@ class PruneTrain(Method):
             self.penalty.assign(0.0)
         counted = cost(run.model, run.train.images.shape[1:])  # also while they are smaller
         run.scalars |= {
-            "lambda": self._acts(), "channels": self._groups(run).channels,
+            "lambda": self._lambda(), "channels": self._groups(run).channels,
             "macs": counted.macs, "params": counted.params, "batch_size": run.batch_size,
         }  # fmt: skip
 
@@ -131,8 +134,8 @@ class PruneTrain(Method):
         self.penalty.assign(penalty_from_ratio(run.first_loss(), lasso, self.ratio))
         self._macs = self._count(run)
 
-    def _acts(self) -> float:
-        """λ: 0 once the penalty has ended."""
+    def _lambda(self) -> float:
+        """The penalty; 0 once the penalty has ended."""
         return float(tf.convert_to_tensor(self.penalty))
 
     def _last(self, run) -> int:
@@ -203,8 +206,8 @@ def build(
 
     Args:
         ratio: the penalty's share of the loss at the first batch, in (0, 1): sets λ once.
-        interval: epochs between reconfigurations, or a part of one that divides it, as 1/4; there is
-            one after growth, too.
+        interval: epochs between reconfigurations, or 1/n of one, for which the step is traced anew
+            wherever something leaves; there is one after growth, too.
         threshold: channels whose weights are all smaller leave, see `reconfigure`.
         relative: whether the threshold is a share of a kernel's largest weight.
         variant: "threshold": λR(W) is added to the loss, and weights come near zero. "proximal":
@@ -218,20 +221,20 @@ def build(
         hold: whether kernels ahead of a batch normalization keep their norm in the proximal step, see
             `GroupLasso.shrink`; the pull then moves weight from some channels to others.
         multiple_of: widths are rounded up to multiples of this.
-        start: the epochs before there may be a reconfiguration.
+        start: epochs before which there is no reconfiguration; 0 for parts of the first one.
         stop: the epoch that ends with the last one; from then on there is no penalty, and what is
             left is trained on. None: the last epoch, as in the paper.
         target: share of the multiply-adds of the model that λ was learned for, which is the first one or,
-            after growth, the grown one without what was dead in it, in (0, 1); the penalty ends where
-            a reconfiguration or an epoch leaves no more. What is left can be less, by what one
-            interval takes. None: no such end.
+            after growth, the grown one without what was dead in it, in (0, 1); where a reconfiguration
+            or an epoch leaves no more the penalty ends, and reconfigurations within epochs with it.
+            What is left can be less: a reconfiguration takes whatever is dead. None: no such end.
         memory_bytes: for a training step; with it the batch grows to the largest that fits, and the
             learning rate in proportion. None: the batch stays.
         granularity: the batch is a multiple of this.
         max_batch: a limit to its growth.
 
     Raises:
-        BadInput: a ratio or target outside of (0, 1), an interval of 0, an unknown variant or weighting.
+        BadInput: a ratio or target outside of (0, 1), a wrong interval, an unknown variant or weighting.
     """
     settings = dict(locals())
     check_ratio(ratio)
@@ -258,7 +261,8 @@ def build(
     whole = all(isinstance(epoch, int) and not isinstance(epoch, bool) for epoch in ends)
     if not whole or not 0 <= start <= ends[-1] or stop == 0:
         raise BadInput(
-            f"prune_train: start={start!r} and stop={stop!r} must be whole epochs that rise"
+            f"prune_train: start={start!r} and stop={stop!r} must be whole epochs, 0 <= start <= stop "
+            "and stop at least 1"
         )
     is_share = isinstance(target, numbers.Real) and not isinstance(target, bool) and 0 < target < 1
     if target is not None and not is_share:
