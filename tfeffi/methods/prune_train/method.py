@@ -76,9 +76,8 @@ class PruneTrain(Method):
     def on_pause(self, run) -> None:
         before = run.model.count_params()
         self._reconfigure(run, grow=False)  # the batch grows between epochs only
-        self._params += (
-            run.model.count_params() - before
-        )  # what others let grow is still to be seen
+        # not simply the present count: what another method has let grow is still to be seen
+        self._params += run.model.count_params() - before
         if self._is_small(run):
             self.penalty.assign(0.0)
 
