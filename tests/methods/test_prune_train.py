@@ -655,6 +655,21 @@ def test_reconfigured_within_an_epoch_a_killed_run_goes_on_bit_for_bit(tmp_path)
     assert whole.history[0]["train_macs"] < 3 * 192 * tfeffi.cost(residual()).macs
 
 
+def test_the_batch_grows_between_epochs_only():
+    class Batches(Watching):
+        def on_pause(self, run):
+            self.macs.append((run.batch_size, tfeffi.cost(run.model).macs))
+
+        on_model = on_epoch_end = on_pause
+
+    values = GRADUAL | {"interval": 1 / 3, "start": 0, "memory_bytes": 6e5, "granularity": 8}
+    watching = Batches()
+    trained(methods_=[methods.build("prune_train", **values), watching])
+    before, after = watching.macs[:6], watching.macs[6]
+    assert {batch for batch, _ in before} == {32} and after[0] > 32
+    assert before[-1][1] < before[0][1]
+
+
 def test_growth_is_seen_when_more_has_left_within_the_epoch():
     """What is grown is pulled on again, though all in all the epoch made the model smaller."""
     growth = methods.build("net2net", epochs=[1], widen=1.2)
@@ -665,6 +680,16 @@ def test_growth_is_seen_when_more_has_left_within_the_epoch():
     assert watching.macs[5] < grown < watching.macs[0]
     assert made.history[0]["lambda"] > 0
     assert made.history[-1]["lambda"] == 0 and made.history[-1]["macs"] <= 0.7 * grown
+
+
+def test_growth_behind_it_is_seen_when_more_leaves_within_the_next_epoch():
+    growth = methods.build("net2net", epochs=[1], widen=1.2)
+    prune = methods.build("prune_train", **GRADUAL | {"interval": 1 / 6, "start": 0})
+    watching = Watching()
+    made = trained(methods_=[prune, growth, watching])
+    assert watching.macs[6] > watching.macs[11]  # grown after the first epoch; late in the second
+    first, second, third, _ = (row["lambda"] for row in made.history)
+    assert first != second == third > 0
 
 
 @pytest.mark.parametrize("steps", [6, 49])
@@ -830,9 +855,11 @@ def test_two_replicas_prune_as_one():
         ({"ratio": 0.0}, "ratio=0.0 is the penalty's share"),
         ({"ratio": 1}, "ratio=1 .* between 0 and 1"),
         ({"ratio": "a"}, "ratio='a'"),
-        ({"interval": 0}, "interval=0 must be a whole number of epochs, at least 1, or a part"),
+        ({"interval": 0}, "interval=0 must be a whole number of epochs, at least 1, or 1/n of one"),
         ({"interval": 2.5}, "interval=2.5"),
-        ({"interval": 0.3}, "interval=0.3 .* that divides it, such as 0.25"),
+        ({"interval": 0.3}, "interval=0.3 .* or 1/n of one, such as 0.25 or 1/3"),
+        ({"interval": 1e-320}, "interval=1e-320"),
+        ({"interval": float("inf")}, "interval=inf"),
         ({"interval": True}, "interval=True"),
         ({"interval": float("nan")}, "interval=nan"),
         ({"memory_bytes": "2e9"}, "memory_bytes='2e9' must be a number of at least 1"),

@@ -48,7 +48,7 @@ def test_nor_does_being_stopped_again_and_again(tmp_path, undisturbed):
         return befall
 
     # 6 steps an epoch, and what is kept is one step less: none, an epoch's last but one, its last, one
-    # at a pause, into the third, one at and after the pause that narrows the model, the last but one
+    # at a pause, into the third, before, at and after the pause that narrows the model, the last but one
     for steps in (1, 6, 2, 3, 10, 4, 2, 2, 2):
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, stop_at(steps))

@@ -39,13 +39,13 @@ class Method:
         """Traced, after the update, across replicas; may assign variables. Not after skipped steps."""
 
     def pauses(self, run) -> Iterable[int]:
-        """Where in the present epoch `on_pause` is called: after so many of its steps, less than all.
+        """After how many steps of the present epoch `on_pause` is called, from 0 to all but one.
 
         Asked more than once, and anew where a killed run goes on: let it depend on what is restored."""
         return ()
 
     def on_pause(self, run) -> None:
-        """Eager, between two steps of an epoch; may change the model (`run.adopt`) only."""
+        """Eager, before a step; may change the model of the run (`run.adopt`) and nothing else of it."""
 
     def on_epoch_end(self, run) -> None:
         """Eager, before validation; may change the model (`run.adopt`), the batch

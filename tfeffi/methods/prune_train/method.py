@@ -205,8 +205,8 @@ def build(
 
     Args:
         ratio: the penalty's share of the loss at the first batch, in (0, 1): sets λ once.
-        interval: epochs between reconfigurations, or 1/n of one, for which the step is traced anew
-            wherever something leaves; there is one after growth, too.
+        interval: epochs between reconfigurations, or 1/n of one (from `start` on). The step is traced
+            anew whenever something leaves. There is a reconfiguration after growth, too.
         threshold: channels whose weights are all smaller leave, see `reconfigure`.
         relative: whether the threshold is a share of a kernel's largest weight.
         variant: "threshold": λR(W) is added to the loss, and weights come near zero. "proximal":
@@ -227,8 +227,8 @@ def build(
             after growth, the grown one without what was dead in it, in (0, 1); where a reconfiguration
             or an epoch leaves no more the penalty ends, and reconfigurations within epochs with it.
             What is left can be less: a reconfiguration takes whatever is dead. None: no such end.
-        memory_bytes: for a training step; with it the batch grows to the largest that fits, and the
-            learning rate in proportion. None: the batch stays.
+        memory_bytes: for a training step; with it the batch grows to the largest that fits, between
+            epochs, and the learning rate in proportion. None: the batch stays.
         granularity: the batch is a multiple of this.
         max_batch: a limit to its growth.
 
@@ -275,10 +275,10 @@ def build(
 def _check_interval(interval) -> None:
     """Raises BadInput for what is neither whole epochs nor a part of one that divides it."""
     number = isinstance(interval, int | float) and not isinstance(interval, bool)
-    whole = number and isinstance(interval, int) and interval >= 1
-    part = number and 0 < interval < 1 and abs(1 / interval - round(1 / interval)) < 1e-6
+    whole = number and 1 <= interval < math.inf and interval == round(interval)
+    part = number and 1e-9 < interval < 1 and abs(1 / interval - round(1 / interval)) < 1e-6
     if not whole and not part:
         raise BadInput(
-            f"prune_train: interval={interval!r} must be a whole number of epochs, at least 1, or a "
-            "part of one that divides it, such as 0.25"
+            f"prune_train: interval={interval!r} must be a whole number of epochs, at least 1, or 1/n of "
+            "one, such as 0.25 or 1/3"
         )

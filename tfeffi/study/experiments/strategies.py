@@ -210,8 +210,8 @@ def draw(result: Result, path: str) -> None:
 def _epochs(row: Mapping[str, Any], column: str, dense: Mapping[str, Any]) -> list[float]:
     """The values of a column in each epoch; a model whose channels stay is the same throughout.
 
-    What an image of the full size costs in the others follows from what training cost beside the
-    dense run, which sees images of the same sizes.
+    What an image of the full size costs in the others, on average over an epoch, follows from what
+    training cost beside the dense run, which sees images of the same sizes.
     """
     if column not in row["history"]:
         return [row[f"{column}_mean"]] * row["epochs"]
