@@ -662,7 +662,7 @@ def test_the_batch_grows_between_epochs_only():
 
         on_model = on_epoch_end = on_pause
 
-    values = GRADUAL | {"interval": 1 / 3, "start": 0, "memory_bytes": 6e5, "granularity": 8}
+    values = GRADUAL | {"interval": 1 / 3, "start": 0, "memory_bytes": 2e6, "granularity": 8}
     watching = Batches()
     trained(methods_=[methods.build("prune_train", **values), watching])
     before, after = watching.macs[:6], watching.macs[6]
