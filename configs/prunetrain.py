@@ -33,7 +33,7 @@ there. A killed run goes on where it was; nothing is done twice.
 
 from ml_collections import ConfigDict
 
-# What the other two configs were measured with, too; they stay with it.
+# What prunetrain_choices and prunetrain_resnet50 were measured with, too; they stay with it.
 FIRST = {"ratio": 0.918, "interval": 1, "hold": True, "target": 0.36}
 MUON = {"name": "convolution_muon", "vector_rate": 1.0, "matrix_rate": 1.0}
 

@@ -113,7 +113,8 @@ def fit(
             reporter.say(f"resuming at epoch {run.epoch + 1}, step {run.step}")
         while run.epoch < settings.epochs and not _should_stop(run):
             while run.epoch_step < run.steps_per_epoch:
-                if _pause(run) and train_step.is_stale(run):
+                _pause(run)
+                if train_step.is_stale(run):
                     train_step, evaluate = _compile(run)
                 _run_steps(run, train_step, reporter, keep)
             row = _sums(run)
@@ -236,14 +237,13 @@ def _batches(run: Run):
     return batches
 
 
-def _pause(run: Run) -> bool:
-    """Lets methods act that want to between the last step and the next; whether there were any."""
+def _pause(run: Run) -> None:
+    """Lets the methods act that want to before the next step."""
     due = [method for method in run.methods if run.epoch_step in method.pauses(run)]
     started = time.perf_counter()
     for method in due:
         method.on_pause(run)
     run.compile_seconds += time.perf_counter() - started
-    return bool(due)
 
 
 def _run_steps(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper) -> None:

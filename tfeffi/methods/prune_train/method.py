@@ -134,7 +134,7 @@ class PruneTrain(Method):
         self._macs = self._count(run)
 
     def _lambda(self) -> float:
-        """The penalty; 0 once the penalty has ended."""
+        """λ; 0 once the penalty has ended."""
         return float(tf.convert_to_tensor(self.penalty))
 
     def _last(self, run) -> int:
