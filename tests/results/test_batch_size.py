@@ -24,7 +24,7 @@ def test_the_best_batch_is_proportional_to_the_learning_rate(rows):
 
 def test_it_grows_with_the_training_set(rows):
     line = rows["best batch size against training images"]
-    assert line["slope_low"] > 0 and line["points"] >= 4
+    assert 0 < line["slope_low"] and line["slope_high"] < 1 and line["points"] >= 4
 
 
 def test_every_curve_and_every_training_is_there(rows):
@@ -41,3 +41,17 @@ def test_a_growing_batch_saves_updates_and_keeps_the_accuracy(rows):
     assert growing["updates_mean"] < 0.7 * small["updates_mean"]
     spread = small["accuracy_std"] + growing["accuracy_std"]
     assert abs(growing["accuracy_mean"] - small["accuracy_mean"]) < 2 * spread
+
+
+def test_what_helps_a_large_batch_and_what_does_not(rows):
+    plain, root, linear, corrected, ghosts = (
+        rows[f"batch 250{rest}"]
+        for rest in (
+            "", ", square root", ", linear", ", linear, momentum correction",
+            ", linear, ghost batches",
+        )
+    )  # fmt: skip
+    assert plain["accuracy_mean"] < root["accuracy_mean"] < linear["accuracy_mean"]
+    for changed in (corrected, ghosts):
+        lower = linear["accuracy_mean"] - changed["accuracy_mean"]
+        assert 0 < lower < linear["accuracy_std"] + changed["accuracy_std"]
