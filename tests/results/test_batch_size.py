@@ -24,7 +24,7 @@ def test_the_best_batch_is_proportional_to_the_learning_rate(rows):
 
 def test_it_grows_with_the_training_set(rows):
     line = rows["best batch size against training images"]
-    assert 0 < line["slope_low"] and line["slope_high"] < 1 and line["points"] >= 4
+    assert line["slope_low"] > 0 and line["slope_high"] < 1 and line["points"] >= 4
 
 
 def test_every_curve_and_every_training_is_there(rows):
