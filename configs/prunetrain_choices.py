@@ -4,11 +4,11 @@
     tfeffi-experiment --config=configs/prunetrain_choices.py \\
         --output=results/prunetrain_choices.json
 
-What: ResNet-20 on CIFAR-10 with the recipe of configs/prunetrain.py, short: dense, with PruneTrain, and
-PruneTrain with one thing changed: a growing batch, an equal penalty, norms that are not held, the
-threshold variant, one optimizer throughout; half the width that grows twice by Net2Net, alone, and pruned
-after each growth. All images, in float32, labels smoothed; test accuracy of one view. The rows of a seed
-train side by side, an epoch in turn.
+What: ResNet-20 on CIFAR-10 with the recipe of configs/prunetrain.py, short, and `FIRST` there as its
+PruneTrain: dense, with PruneTrain, and PruneTrain with one thing changed: a growing batch, an equal
+penalty, norms that are not held, the threshold variant, one optimizer throughout; half the width that
+grows twice by Net2Net, alone, and pruned after each growth. All images, in float32; test accuracy of one
+view. The rows of a seed train side by side, an epoch in turn.
 
 Why: a recipe whose parts were never left out is a superstition.
 
@@ -62,10 +62,7 @@ def get_config():
     config = WHOLE["get_config"]().to_dict()
     del config["groups"]
     config["model"]["depth"] = 20
-    own = {
-        "label_smoothing": 0.1, "batch_norm_momentum": 0.97, "test_views": "one",
-        "precision": "float32",
-    }  # fmt: skip
+    own = {"test_views": "one", "precision": "float32"}
     config["train"] |= WHOLE["train"](EPOCHS, SIZES) | own
     return ConfigDict(
         config
