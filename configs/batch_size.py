@@ -1,5 +1,6 @@
 """Which batch size generalizes best, against the learning rate and against the size of the data.
 
+    tfeffi-fetch-data --dataset=mnist
     TF_NUM_INTRAOP_THREADS=1 tfeffi-experiment --config=configs/batch_size.py \\
         --output=results/batch_size.json --figure=docs/batch_size.png
 

@@ -17,9 +17,9 @@ Why: a method pays if its point is not below and right of another's. Each has it
 
 Source: the question is that of Buehler 2020, chapter 3; each method's card names its own.
 
-Cost: seventy minutes on two cores with AMX. Each process of a group holds its data; the sprint's
-batches of 2000 images take some 4 GB a process, three of them at once. Nothing is done twice. Without
-bfloat16 in the CPU leave the precision at float32.
+Cost: seventy minutes on two cores with AMX. A process for each row of a group, all at
+once: peaks of 1.5 to 3 GB for each of fourteen, and of 4 GB for each of the sprint's three. Nothing is
+done twice. Without bfloat16 in the CPU leave the precision at float32.
 """
 
 import pathlib

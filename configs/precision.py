@@ -1,7 +1,7 @@
 """Sixteen bits: what training reaches in float32, bfloat16 and float16, and what float16 loses.
 
-    tfeffi-experiment --config=configs/precision.py --output=results/precision.json \\
-        --figure=docs/gradient_exponents.png
+    tfeffi-fetch-data --dataset=cifar10
+    python benchmarks/precision.py --output=results/precision.json --figure=docs/gradient_exponents.png
 
 What: ResNet-8 for CIFAR-10 of four widths, a fixed short training in float32 and in mixed_bfloat16;
 and, because CPUs have no float16 convolutions worth the name, a much shorter one of the narrowest in
@@ -14,7 +14,8 @@ Why: which precision pays here, and why float16 needs a loss scale and bfloat16 
 
 Source: Micikevicius et al. 2017, "Mixed Precision Training", arXiv 1710.03740, section 3.2.
 
-`python benchmarks/precision.py` runs all this and adds step times and memory.
+The benchmark runs all this and adds step times and memory, which `tfeffi-experiment` of this file
+leaves out.
 """
 
 from ml_collections import ConfigDict

@@ -15,12 +15,11 @@ Why: PruneTrain saves most when it prunes early. Here the penalty is strong, act
 smallest, and is over where two fifths of the multiply-adds are left, at the latest when images grow. What
 is dead leaves eight times an epoch, so that this end is not passed by far. A channel is one group in all
 the layers that share it (`coupled`); else inner channels go first, and the residual path, with its
-additions and normalizations, stays as wide as it was. The penalty needs SGD: Muon's update of a channel
-that does not matter is as long as that of another one, so that none can be told apart. What is left
-learns faster with Muon than with SGD, so that both rows switch when images grow. The penalty is in
-proportion to multiply-adds and widths are multiples of 16, for convolutions that work on vectors of 16.
-For the same reason ResNet-32 has 32 filters in its first stage: of 16, the paper's, nothing but the last
-stages could go.
+additions and normalizations, stays as wide as it was. Channels go by SGD: Muon's update of a channel that
+does not matter is as long as that of another one, so that a penalty hardly tells them apart. Both rows
+switch to Muon when images grow. The penalty is in proportion to multiply-adds and widths are multiples of
+16, for convolutions that work on vectors of 16. For the same reason ResNet-32 has 32 filters in its first
+stage: of 16, the paper's, nothing but the last stages could go.
 
 Source: Lym et al. 2019, arXiv 1901.09290, and its reference code: ResNet-32 loses 53 % of its training
 and 66 % of its inference multiply-adds at 91.8 %, ResNet-50 50 % and 70 % at 93.1 %, in 182 epochs.

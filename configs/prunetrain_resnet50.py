@@ -8,7 +8,7 @@ layers) at its own width of 16, in twelve epochs. Widths are multiples of 8, as 
 could not lose any. Channels leave once an epoch, inner ones first, and kernels keep their norm (`FIRST`
 there).
 
-Why: what a third of the network of the paper's second row loses, and how much of that is time, in a
+Why: what is lost where a third of the paper's second network is left, and how much of that is time, in a
 schedule that fits two cores.
 
 Source: Lym et al. 2019, arXiv 1901.09290, and its reference code: 50 % of training and 70 % of inference

@@ -57,6 +57,11 @@ def test_what_the_page_says_of_single_strategies(rows):
     seconds = {name: row["train_seconds_mean"] for name, row in rows.items()}
     own = [name for name, row in rows.items() if row["group"] == "ResNet-8"]
     assert max(own, key=accuracy.get) == "Muon"
+    assert (
+        accuracy["bfloat16"] >= accuracy["float32"] and seconds["Muon"] < 1.06 * seconds["bfloat16"]
+    )
+    for name in ("batch of 1024", "PruneTrain", "Net2Net", "Net2Net and PruneTrain"):
+        assert accuracy[name] < accuracy["bfloat16"] - 0.05, name
     assert accuracy["batch of 1024"] < accuracy["ghost batches"] < accuracy["bfloat16"]
     assert accuracy["batch of 1024"] < accuracy["batch of 1024, linear rule"] < accuracy["bfloat16"]
     assert seconds["ghost batches"] > seconds["bfloat16"] > seconds["batch of 1024"]
