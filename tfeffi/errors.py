@@ -12,6 +12,14 @@ class BadInput(ValueError):
     """The caller gave something that cannot be used; the message says what, and what to do."""
 
 
+def check_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises BadInput, beginning with `where`, for the first given key that is none of the known ones."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            raise BadInput(f'{where}: unknown key "{key}"; {near(key, known)}')
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """Says which of the known names is meant: `did you mean "x" or "y"?`, else lists them all."""
     known = sorted(known)

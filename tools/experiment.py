@@ -30,12 +30,13 @@ def main(_):
 
     config = _CONFIG.value
     module = experiments.find(config)
+    name = experiments.name_of(config)
     if _FIGURE.value and not hasattr(module, "draw"):
         raise BadInput(f'experiment "{config.experiment}" has no picture; leave out --figure')
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
-    if output and output.exists() and results.Result.read(output).name != config.name:
+    if output and output.exists() and results.Result.read(output).name != name:
         raise BadInput(f'--output="{output}" is the result of another experiment; name another')
-    workdir = _WORKDIR.value or f"runs/{config.name}"
+    workdir = _WORKDIR.value or f"runs/{name}"
     result = experiments.run(config, workdir)
     if output:
         experiments.write(result, workdir, output)

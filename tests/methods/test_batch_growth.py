@@ -67,6 +67,33 @@ def test_it_is_multiplied_as_often_as_the_rate_would_be_divided(times):
     assert grown(128, 0.2, times, 10**6) == 128 * 5**times
 
 
+def test_steps_that_float16_skips_do_not_part_the_batch_from_the_rate():
+    """The schedule decays where the batch grows, though the optimizer has counted fewer steps."""
+    rates = []
+
+    class Rates(methods.Method):
+        def on_epoch_end(self, run):
+            rates.append(run.learning_rate_at(run.updates))  # of the next step
+
+    settings = Settings(
+        epochs=2, batch_size=16, learning_rate=0.01, precision="mixed_float16", loss_scale=2.0**40,
+        schedule={"name": "step", "milestones": (1,), "factor": 0.5},
+    )  # fmt: skip
+    chosen = [methods.build("batch_growth"), Rates()]
+    made = fit(convnet(), images(960), settings=settings, methods=chosen, verbose=False)
+    assert made.history[0]["skipped_steps"] > 5
+    assert rates[0] == pytest.approx(0.01 * 0.5 * rate_factor(960, 16, 32), rel=1e-5)
+
+
+def test_behind_a_switch_its_noise_would_be_of_the_other_optimizer():
+    sgd = {"name": "sgd"}
+    switch = methods.build("switch_optimizer", epoch=1, optimizer=sgd, learning_rate=0.1)
+    settings = Settings(epochs=2, batch_size=16, schedule=STEPS)
+    with pytest.raises(BadInput, match="batch_growth: list it ahead of switch_optimizer"):
+        fit(convnet(), images(960), settings=settings,
+            methods=[switch, methods.build("batch_growth")])  # fmt: skip
+
+
 def test_a_batch_that_is_at_its_limit_is_noticed():
     with pytest.warns(methods.NoEffectWarning, match="batch_size=16 is already at the limit of 9"):
         rows = trained(examples=96, epochs=2).history
@@ -79,6 +106,8 @@ def test_a_batch_that_is_at_its_limit_is_noticed():
         ({"schedule": {"name": "cosine"}}, 'schedule "cosine" has no steps to grow at'),
         ({"schedule": {**STEPS, "milestones": (1.5,)}}, "milestones=.* must be whole epochs"),
         ({"schedule": {**STEPS, "milestones": 5}}, "milestones=5 must be whole epochs"),
+        ({"schedule": {**STEPS, "milestones": ("a",)}}, "milestones=.* must be whole epochs"),
+        ({"schedule": {**STEPS, "factor": "0.5"}}, "factor='0.5' must be in"),
         ({"examples": 16}, "batch_size=16 is all 16 training images"),
         ({"schedule": {**STEPS, "factor": 2.0}}, r"factor=2.0 must be in \(0, 1\)"),
         ({"chosen": {"max_batch": 960}}, "max_batch=960 must be below the 960 training images"),

@@ -257,6 +257,7 @@ def test_in_bfloat16():
         ({"epochs": [0]}, r"epochs=\[0\] must be whole numbers"),
         ({"epochs": []}, r"epochs=\[\]"),
         ({"epochs": 2.0}, r"epochs=\[2.0\] must be whole numbers"),
+        ({"deepen": 5}, "deepen=5 must be names of layers"),
         ({"learning_rate_factor": 0}, "learning_rate_factor=0 must be above 0"),
     ],
 )

@@ -872,6 +872,7 @@ def test_two_replicas_prune_as_one():
         ({"multiple_of": 0}, "multiple_of=0"),
         ({"granularity": 0}, "granularity=0"),
         ({"threshold": -1}, "threshold=-1 must be a number from 0"),
+        ({"threshold": 1.0, "relative": True}, "threshold=1.0 is a share .* must be below 1"),
         ({"weighting": "mac"}, 'weighting="mac" is not known; did you mean "macs"'),
         ({"target": 1.5}, "target=1.5 is the share .* between 0 and 1"),
         ({"max_batch": 256.0}, "max_batch=256.0 must be a whole number of at least 1, or None"),

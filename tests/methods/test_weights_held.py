@@ -17,6 +17,9 @@ OPTIMIZERS = (
 )
 
 
+MUON = {"name": "convolution_muon"}  # mixes the weights of a kernel
+
+
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
@@ -36,7 +39,7 @@ def tuned(model, method, optimizer, precision="float32", **arguments):
     return fit(model, images, settings=settings, methods=[made], verbose=False).model
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o["name"])
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, MUON], ids=lambda o: o["name"])
 def test_zeros_stay_and_the_rest_moves(model, optimizer):
     sparse, _ = compress.sparsify(model, 0.7)
     after = tuned(sparse, "keep_zeros", optimizer)
@@ -85,6 +88,31 @@ def test_the_gradient_of_a_centroid_is_the_sum_of_its_members():
 def test_a_model_that_was_not_prepared_is_noticed(model, method):
     with pytest.warns(methods.NoEffectWarning, match=f"^{method}: no kernel has "):
         tuned(model, method, OPTIMIZERS[0])
+
+
+def test_a_layer_that_a_later_method_freezes():
+    keras.utils.set_random_seed(0)
+    start = models.build(
+        "sprint_cnn", width_multiplier=0.0625, input_shape=(28, 28, 1), num_classes=10
+    )
+    sparse, _ = compress.sparsify(start, 0.5)
+    chosen = [methods.build(name) for name in ("keep_zeros", "whitening")]
+    settings = Settings(epochs=1, batch_size=50, learning_rate=1e-3)
+    train = data.load("fashion_mini", "train[:100]")
+    after = fit(sparse, train, settings=settings, methods=chosen, verbose=False).model
+    for old, new in zip(kernels_of(sparse)[1:], kernels_of(after)[1:], strict=True):
+        assert (new[old == 0] == 0).all()
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_equal_weights_and_an_optimizer_that_mixes_them(model, switched):
+    chosen = [methods.build("shared_weights")]
+    if switched:
+        after = dict(epoch=1, optimizer=MUON, learning_rate=0.1)
+        chosen.append(methods.build("switch_optimizer", **after))
+    settings = Settings(epochs=2, batch_size=50, optimizer=OPTIMIZERS[0] if switched else MUON)
+    with pytest.raises(BadInput, match="shared_weights: convolution_muon mixes the weights"):
+        fit(model, data.load("fashion_mini", "train[:100]"), settings=settings, methods=chosen)
 
 
 def test_a_mask_of_another_shape():

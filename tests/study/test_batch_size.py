@@ -120,6 +120,14 @@ def test_a_variant_is_trained_with_its_settings_and_methods(tmp_path):
     assert row["updates_mean"] == 80 // 4 + 80 // 8 and 0 <= row["accuracy_mean"] <= 1
 
 
+def test_a_key_that_a_variant_cannot_change(tmp_path):
+    config = {**TOY, "variants": {"wide": {"model": {"width": 8}}}}
+    with pytest.raises(
+        BadInput, match=r'config\.variants: "wide": unknown key "model"; known: methods'
+    ):
+        experiments.run(config, tmp_path, verbose=False)
+
+
 @pytest.mark.parametrize(("images", "size"), [(32, 64), (128, 8)])
 def test_more_than_there_is_says_so(images, size):
     with pytest.raises(BadInput, match=r"batch_size: .* (64|128)"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfeffi.analysis.cost import cost
+from tfeffi.errors import BadInput
 from tfeffi.models import sprint_cnn
 from tfeffi.study import experiments
 from tfeffi.study.experiments import Cells, sprint
@@ -78,6 +79,23 @@ def test_an_ablation_changes_what_it_names_and_nothing_else():
     assert recipe["train"] == SMALL["train"] | {"epochs": 3}
     assert (recipe["methods"], recipe["model"]) == ([], SMALL["model"])
     assert sprint.changed(SMALL, {})["methods"] == SMALL["methods"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"ablations": {"b": {"method": ()}}},
+            'config.ablations: "b": unknown key "method"; .*"methods"',
+        ),
+        ({"ablation_replicates": 0}, "ablation_replicates=0 must be a whole number of at least 1"),
+        ({"train": 3}, "section train=3 must be a mapping"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, words):
+    with pytest.raises(BadInput, match=words):
+        experiments.run({**SMALL, **changes}, tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_config_is_within_the_compute_it_claims():

@@ -158,6 +158,12 @@ def test_without_groups_the_config_is_one(tmp_path):
         ({"strategies": {}}, '"prunetrain" needs "strategies" and "seeds"'),
         ({"seeds": ()}, '"prunetrain" needs "strategies" and "seeds"'),
         ({"strategies": {"a": {"modle": {}}}}, 'strategy "a": unknown key "modle"; .*"model"'),
+        ({"model": {}}, "section model={} needs a"),
+        (
+            {"groups": {n: {"seeds": (0,), "strategies": {"a": {}}} for n in ("one", "two")}},
+            'strategy "a" is in groups "one" and "two"',
+        ),
+        ({"strategies": {"a": {"model": {"num_classes": 5}}}}, 'strategy "a": .*num_classes=10'),
         ({"strategies": {"a": {"train": {"epochs": 0}}}}, 'strategy "a": train setting epochs=0'),
         (
             {"strategies": {"a": {"train": {"early_stopping": 2}}}},

@@ -11,7 +11,7 @@ from typing import Any
 from tfeffi.compress import by_name
 from tfeffi.compress.budget import ARGUMENTS, Budget
 from tfeffi.compress.distillation import check_numbers, distill
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.export import recipes
 from tfeffi.export.exporter import export
 from tfeffi.export.views import check_views
@@ -84,9 +84,7 @@ def _check_name(name: Any) -> None:
 
 
 def _check_variant(where: str, spec: Any, variants: Mapping, train: Mapping) -> None:
-    for key in mapping(where, spec):
-        if key not in KEYS:
-            raise BadInput(f'{where}: unknown key "{key}"; {near(str(key), KEYS)}')
+    check_keys(where, mapping(where, spec), KEYS)
     base = spec.get("base", BASELINE)
     if not isinstance(base, str) or base not in (BASELINE, *variants):
         raise BadInput(f'{where}: no base "{base}"; {near(str(base), [BASELINE, *variants])}')
@@ -139,10 +137,7 @@ def check_compress(where: str, spec: Any) -> None:
             raise BadInput(f'{where}: "{method}" takes no "{key}"; {near(str(key), known)}')
     if spec.get("budget") is not None:
         budget = mapping(f"{where}.budget", spec["budget"])
-        for key in budget:
-            if key not in ARGUMENTS:
-                hint = near(str(key), ARGUMENTS)
-                raise BadInput(f'{where}.budget: unknown key "{key}"; {hint}')
+        check_keys(f"{where}.budget", budget, ARGUMENTS)
         try:
             Budget(**budget)
         except BadInput as error:
@@ -153,9 +148,7 @@ def check_export(where: str, spec: Any) -> None:
     """Raises BadInput, beginning with `where`, for arguments that `tfeffi.export` does not take."""
     keywords = inspect.signature(export).parameters.values()
     known = {p.name for p in keywords if p.kind is p.KEYWORD_ONLY} - _IMAGES
-    for key in mapping(where, spec):
-        if key not in known:
-            raise BadInput(f'{where}: unknown key "{key}"; {near(str(key), known)}')
+    check_keys(where, mapping(where, spec), known)
     try:
         recipes.check(spec.get("quantize"), spec.get("recipe"), spec.get("integer_io", False))
         check_views(spec.get("views", "one"))

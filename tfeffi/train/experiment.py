@@ -14,14 +14,14 @@ import hashlib
 import json
 import pathlib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from tfeffi import data, files, methods, models
 from tfeffi.analysis.cost import cost
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.study.results import Result
 from tfeffi.train.evaluation import score
 from tfeffi.train.loop import Trained, fit
@@ -45,26 +45,35 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     for key in values:
         if key not in (*SECTIONS, "variants"):
             raise BadInput(f'config: unknown section "{key}"; {near(key, SECTIONS)}')
+    check_sections(values)
+    values = {"seed": 0, "replicates": 1, "methods": ()} | values
+    for key, least in (("seed", 0), ("replicates", 1)):
+        check_whole(key, values[key], least)
+    return values
+
+
+def check_sections(config: Mapping[str, Any]) -> None:
+    """Raises BadInput unless a config has name, data, model and train, and methods that have names."""
     for key in ("name", "data", "model", "train"):
-        if key not in values:
+        if key not in config:
             raise BadInput(
                 f'config: section "{key}" is missing; a config has {", ".join(SECTIONS)}'
             )
-    values = {"seed": 0, "replicates": 1, "methods": ()} | values
-    if not isinstance(values["train"], Mapping):
-        raise BadInput(f"config: section train={values['train']!r} must be a mapping")
-    named = [("data", values["data"]), ("model", values["model"])]
-    if not isinstance(values["methods"], list | tuple):
-        raise BadInput(f'config: methods={values["methods"]!r} must be a list of {{"name": ...}}')
-    for key, section in (*named, *(("methods", spec) for spec in values["methods"])):
+    if not isinstance(config["train"], Mapping):
+        raise BadInput(f"config: section train={config['train']!r} must be a mapping")
+    methods = config.get("methods", ())
+    if not isinstance(methods, list | tuple):
+        raise BadInput(f'config: methods={methods!r} must be a list of {{"name": ...}}')
+    named = [("data", config["data"]), ("model", config["model"])]
+    for key, section in (*named, *(("methods", spec) for spec in methods)):
         if not isinstance(section, Mapping) or "name" not in section:
             raise BadInput(f'config: section {key}={section!r} needs a "name"')
-    for key, least in (("seed", 0), ("replicates", 1)):
-        if not isinstance(values[key], int) or values[key] < least:
-            raise BadInput(
-                f"config: {key}={values[key]!r} must be a whole number of at least {least}"
-            )
-    return values
+
+
+def check_whole(key: str, value: Any, least: int) -> None:
+    """Raises BadInput unless `config.KEY` is a whole number from `least` on."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise BadInput(f"config: {key}={value!r} must be a whole number of at least {least}")
 
 
 def name_of(config: Mapping[str, Any]) -> str:
@@ -78,10 +87,7 @@ def load_splits(section: Mapping[str, Any]) -> Splits:
     rest = dict(section)
     name = rest.pop("name")
     splits = {key: rest.pop(key, None) for key in ("train", "validation", "test")}
-    for key in rest:
-        if key not in ("data_dir", "image_size"):
-            known = ["train", "validation", "test", "data_dir", "image_size"]
-            raise BadInput(f'config.data: unknown key "{key}"; {near(key, known)}')
+    check_keys("config.data", rest, ["train", "validation", "test", "data_dir", "image_size"])
     loaded = {k: data.load(name, s, **rest) for k, s in splits.items() if s}
     for key in ("train", "test"):
         if key not in loaded:
@@ -145,10 +151,13 @@ def train_replicate(
 def measure(
     trained: list[Trained], test: data.Images, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The row of a list of replicates: test accuracy (or loss) and what it cost, mean and spread."""
+    """The row of a list of replicates: test accuracy (or loss) and what it cost, mean and spread.
+
+    Multiply-adds, parameters and epochs have a spread only where methods make them differ.
+    """
     loss, views = settings.get("loss", "cross_entropy"), settings.get("test_views", "one")
     scores = [score(t.model, test, loss, views) for t in trained]
-    counted = cost(trained[0].model, test.images.shape[1:])
+    counted = [cost(t.model, test.images.shape[1:]) for t in trained]
     columns = {
         "train_seconds": [t.train_seconds for t in trained],
         "compile_seconds": [t.compile_seconds for t in trained],
@@ -157,13 +166,23 @@ def measure(
     row = {
         "dataset": f"{test.name} {test.split}",
         "n": len(trained),
-        "epochs": len(trained[0].history),
+        **counted_once("epochs", [len(t.history) for t in trained]),
     } | ({} if views == "one" else {"test_views": views})
     for key, values in columns.items():
         row[f"{key}_mean"] = statistics.fmean(values)
         if len(values) > 1:
             row[f"{key}_std"] = statistics.stdev(values)
     return row | {
-        "train_macs": trained[0].train_macs, "params": counted.params, "macs": counted.macs,
-        "weight_bytes": counted.bytes, "peak_memory_mb": max(t.peak_memory_mb for t in trained),
-    }  # fmt: skip
+        **counted_once("train_macs", [t.train_macs for t in trained]),
+        **counted_once("params", [c.params for c in counted]),
+        **counted_once("macs", [c.macs for c in counted]),
+        **counted_once("weight_bytes", [c.bytes for c in counted]),
+        "peak_memory_mb": max(t.peak_memory_mb for t in trained),
+    }
+
+
+def counted_once(key: str, values: Sequence[int]) -> dict[str, float]:
+    """`{key: the value}` that all have; where they differ, their mean, and `KEY_std` beside it."""
+    if len(set(values)) == 1:
+        return {key: values[0]}
+    return {key: statistics.fmean(values), f"{key}_std": statistics.stdev(values)}

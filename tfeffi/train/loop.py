@@ -321,7 +321,10 @@ def _close_epoch(run: Run, row: dict[str, float], evaluate: Evaluator, reporter:
 
 
 def _remember_best(run: Run, value: float | None) -> None:
-    if run.settings.early_stopping is None or value is None:
+    is_full = (
+        tuple(run.image_size) == run.train.images.shape[1:3]
+    )  # a stage of small images is no end
+    if run.settings.early_stopping is None or value is None or not is_full:
         return
     sign = MONITORS[run.settings.monitor]
     if run.best is None or sign * value > sign * run.best.value:

@@ -26,7 +26,8 @@ class ConvolutionMuon(keras.optimizers.Optimizer):
         other_momentum: of the other variables.
         vector_rate: learning rate of biases and scales (rank 1) as a multiple of η.
         matrix_rate: of dense kernels and of depthwise ones, likewise.
-        decay: what the other variables lose a step while η is at its peak; 0 for none.
+        decay: of the other variables, as a share of a step while η is at its peak; 0 for none. It is part
+            of their gradient, so that momentum takes it 1/(1 − other_momentum) times as far in the end.
         peak: the peak of η that `decay` is meant for.
         steps: of the Newton-Schulz iteration.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfeffi import derived
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput, check_keys, near
 
 RULES = {"linear": lambda k: k, "sqrt": math.sqrt}
 
@@ -110,12 +110,7 @@ def scaled(settings) -> tuple[float, Mapping[str, Any]]:
     wish = dict(settings.scale_learning_rate)
     if not wish:
         return settings.learning_rate, settings.schedule
-    known = ("reference_batch", "rule")
-    for key in wish:
-        if key not in known:
-            raise BadInput(
-                f'train setting scale_learning_rate: unknown key "{key}"; {near(key, known)}'
-            )
+    check_keys("train setting scale_learning_rate", wish, ("reference_batch", "rule"))
     if "reference_batch" not in wish:
         raise BadInput('train setting scale_learning_rate needs a "reference_batch", such as 256')
     peak = scaled_learning_rate(settings.learning_rate, settings.batch_size, **wish)

@@ -20,7 +20,7 @@ from keras.optimizers.schedules import (
     PiecewiseConstantDecay,
 )
 
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput, check_keys, near
 
 
 @keras.saving.register_keras_serializable("tfeffi")
@@ -103,9 +103,9 @@ class Pace:
         self.done.assign(self.position(step))
         self.since.assign(0)
 
-    def change(self, step: int, rate: float, factor: float) -> None:
-        """From `step` on, `rate` steps of the schedule pass in one, at `factor` times its height."""
-        self.done.assign(self.position(step))
+    def change(self, step: int, rate: float, factor: float, position: float) -> None:
+        """From `step` on, which is at `position`, `rate` of its steps pass in one, times `factor`."""
+        self.done.assign(position)
         self.since.assign(step)
         self.rate.assign(rate)
         self.factor.assign(factor)
@@ -138,8 +138,8 @@ def step(
             f"schedule step: milestones={tuple(milestones)} must be rising epochs above 0"
         )
     values = [learning_rate * factor**i for i in range(len(milestones) + 1)]
-    # Keras changes the value after its boundary, hence the −1.
-    return PiecewiseConstantDecay([round(m * per_epoch) - 1 for m in milestones], values)
+    # Keras changes the value after its boundary; a step of a smaller batch is a part of one here.
+    return PiecewiseConstantDecay([round(m * per_epoch) - 0.5 for m in milestones], values)
 
 
 def cosine(
@@ -197,10 +197,7 @@ def build(
     if name not in SHAPES:
         raise BadInput(f'schedule "{name}" is not known; {near(name, SHAPES)}')
     keywords = list(inspect.signature(SHAPES[name]).parameters)[3:]
-    for key in rest:
-        if key not in keywords:
-            known = near(key, [*keywords, "warmup_epochs", "warmup_from"])
-            raise BadInput(f'schedule {name}: unknown key "{key}"; {known}')
+    check_keys(f"schedule {name}", rest, [*keywords, "warmup_epochs", "warmup_from"])
     if not isinstance(warmup_epochs, numbers.Real) or not 0 <= warmup_epochs <= epochs:
         raise BadInput(
             f"schedule: warmup_epochs={warmup_epochs} must be within the {epochs} epochs"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfeffi.data import Augment
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.layers import check_ghost_batch
 from tfeffi.train.scaling import scaled
 
@@ -130,10 +130,7 @@ class Settings:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "Settings":
         """Builds Settings from a config's `train` section; an unknown key is BadInput."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                raise BadInput(f'train settings: unknown key "{key}"; {near(key, known)}')
+        check_keys("train settings", values, [field.name for field in dataclasses.fields(cls)])
         try:
             return cls(**values)
         except TypeError as error:
@@ -147,9 +144,7 @@ class Settings:
 def make_augment(values: Mapping[str, Any]) -> Augment:
     """`settings.augment` as the data room's record; an unknown key is BadInput."""
     known = [field.name for field in dataclasses.fields(Augment)]
-    for key in values:
-        if key not in known:
-            raise BadInput(f'train setting augment: unknown key "{key}"; {near(key, known)}')
+    check_keys("train setting augment", values, known)
     return Augment(**values)
 
 

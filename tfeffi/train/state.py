@@ -135,7 +135,8 @@ class Run:
     def set_batch_size(self, batch_size: int, learning_rate_factor: float = 1.0) -> None:
         """Goes on with another batch size; for `on_epoch_end`.
 
-        The schedule is followed by epochs, as before, at `learning_rate_factor` times its height.
+        The schedule goes on where the epochs say, whatever steps float16 has skipped, and at
+        `learning_rate_factor` times its height.
 
         Args:
             batch_size: images a step, over all replicas.
@@ -146,8 +147,13 @@ class Run:
         """
         check_batch_size(batch_size, len(self.train), self.strategy, self.settings.ghost_batch)
         self.batch_size = batch_size
-        rate = (len(self.train) // self.settings.batch_size) / self.steps_per_epoch
-        self.pace.change(self.updates, rate, learning_rate_factor)
+        an_epoch = len(self.train) // self.settings.batch_size
+        self.pace.change(
+            self.updates,
+            an_epoch / self.steps_per_epoch,
+            learning_rate_factor,
+            self.epoch * an_epoch,
+        )
 
     def first_loss(self) -> float:
         """The mean loss of the epoch's first batch, as its step computes it; nothing is changed."""

@@ -6,12 +6,15 @@ same in fewer steps. When the batch is as large as it may be, the rate decays.
 Source: Smith et al. 2018, arXiv 1711.00489, sections 3 and 4.
 """
 
+import math
+import numbers
 import warnings
 from collections.abc import Sequence
 
 from tfeffi.analysis.noise_scale import noise_scale
 from tfeffi.errors import BadInput
 from tfeffi.methods.method import Method, NoEffectWarning
+from tfeffi.methods.switch_optimizer import SwitchOptimizer
 
 
 def grown(batch_size: int, factor: float, times: int, max_batch: int, multiple: int = 1) -> int:
@@ -52,6 +55,12 @@ class BatchGrowth(Method):
         self.max_batch = max_batch
 
     def on_model(self, run) -> None:
+        before = run.methods[: run.methods.index(self)]
+        if any(isinstance(method, SwitchOptimizer) for method in before):
+            raise BadInput(
+                "batch_growth: list it ahead of switch_optimizer; it logs the noise of the epoch's own "
+                "optimizer"
+            )
         self.milestones, self.factor = _decays_of(run.settings.schedule)
         examples, first = len(run.train), run.settings.batch_size
         self.limit = max(examples // 10, 1) if self.max_batch is None else self.max_batch
@@ -100,11 +109,15 @@ def _decays_of(schedule) -> tuple[list[int], float]:
             '{"name": "step", "milestones": ...}'
         )
     is_list = isinstance(milestones, Sequence) and not isinstance(milestones, str)
-    if not is_list or any(milestone != int(milestone) for milestone in milestones):
+    if not is_list or not all(_is_whole(milestone) for milestone in milestones):
         raise BadInput(f"batch_growth: milestones={milestones} must be whole epochs")
-    if not 0 < factor < 1:
-        raise BadInput(f"batch_growth: the schedule's factor={factor} must be in (0, 1)")
+    if not isinstance(factor, numbers.Real) or not 0 < factor < 1:
+        raise BadInput(f"batch_growth: the schedule's factor={factor!r} must be in (0, 1)")
     return list(milestones), factor
+
+
+def _is_whole(milestone) -> bool:
+    return isinstance(milestone, numbers.Real) and milestone == math.floor(milestone)
 
 
 def build(max_batch: int | None = None) -> BatchGrowth:

@@ -1,7 +1,8 @@
 """Holds the zeros of a sparse model's kernels at zero while it is fine-tuned.
 
-After `tfeffi.compress.sparsify`: a weight that is zero when training begins gets no gradient, so that no
-optimizer moves it (momentum, Adam's moments and decay of a zero are zero). No step gets faster.
+After `tfeffi.compress.sparsify`: a weight that is zero when training begins gets no gradient, so that
+momentum, Adam's moments and decay of it are zero, and is set to zero after each step, as an optimizer may
+mix the weights of a kernel (Muon). No step gets faster.
 
 Source: Han et al. 2015, arXiv 1506.02626, section 3.
 """
@@ -11,29 +12,30 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfeffi.errors import BadInput
 from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning
 
 
-def masked(gradients: Sequence, masks: Sequence[np.ndarray | None]) -> list:
-    """The gradients, zero where the mask is false.
+def masked(values: Sequence, masks: Sequence[np.ndarray | None]) -> list:
+    """Gradients or weights, zero where the mask is false.
 
     Args:
-        gradients: tensors.
+        values: tensors.
         masks: for each a boolean array of its shape, or None to leave it as it is.
 
     Raises:
         BadInput: a mask of another shape: the model was changed during training.
     """
     found = []
-    for gradient, mask in zip(gradients, masks, strict=True):
-        if mask is not None and tuple(gradient.shape) != mask.shape:
+    for value, mask in zip(values, masks, strict=True):
+        if mask is not None and tuple(value.shape) != mask.shape:
             raise BadInput(
-                f"keep_zeros: a kernel is {tuple(gradient.shape)} now and was {mask.shape} at the "
+                f"keep_zeros: a kernel is {tuple(value.shape)} now and was {mask.shape} at the "
                 "start; leave out the method that changes the model's channels"
             )
-        found.append(gradient if mask is None else gradient * keras.ops.cast(mask, gradient.dtype))
+        found.append(value if mask is None else value * keras.ops.cast(mask, value.dtype))
     return found
 
 
@@ -41,12 +43,12 @@ class KeepZeros(Method):
     """`masked`, with the masks of the kernels as they are when training begins."""
 
     def on_model(self, run) -> None:
-        self.masks = []
+        self.masks = {}  # by the variable's path: a method behind this one may freeze a layer
         for variable in run.model.trainable_variables:
             values = keras.ops.convert_to_numpy(variable)
-            sparse = variable.name.endswith("kernel") and not values.all()
-            self.masks.append(values != 0 if sparse else None)
-        if all(mask is None for mask in self.masks):
+            if variable.name.endswith("kernel") and not values.all():
+                self.masks[variable.path] = values != 0
+        if not self.masks:
             warnings.warn(
                 "keep_zeros: no kernel has a zero; sparsify the model first",
                 NoEffectWarning,
@@ -54,7 +56,15 @@ class KeepZeros(Method):
             )
 
     def on_gradients(self, run, gradients: list) -> list:
-        return masked(gradients, self.masks)
+        return masked(gradients, [self.masks.get(v.path) for v in run.model.trainable_variables])
+
+    def after_step(self, run) -> None:
+        held = [v for v in run.model.trainable_variables if v.path in self.masks]
+        weights = masked(
+            [tf.convert_to_tensor(v) for v in held], [self.masks[v.path] for v in held]
+        )
+        for variable, value in zip(held, weights, strict=True):
+            variable.assign(value)
 
     def excludes(self) -> dict[str, str]:
         return dict.fromkeys(CHANGE_CHANNELS, "the zeros' places move when channels come or go")

@@ -154,7 +154,10 @@ def build(
     epochs = list(epochs) if isinstance(epochs, Sequence) else [epochs]
     if not epochs or any(not isinstance(e, int) or isinstance(e, bool) or e < 1 for e in epochs):
         raise BadInput(f"net2net: epochs={epochs!r} must be whole numbers of at least 1")
-    deepen = [deepen] if isinstance(deepen, str) else list(deepen)
+    deepen = [deepen] if isinstance(deepen, str) else deepen
+    if not isinstance(deepen, Sequence) or not all(isinstance(name, str) for name in deepen):
+        raise BadInput(f"net2net: deepen={deepen!r} must be names of layers")
+    deepen = list(deepen)
     if widen is None and not deepen:
         raise BadInput("net2net: give widen, deepen or both; such as widen=1.5")
     for factor in widen.values() if isinstance(widen, Mapping) else [widen]:

@@ -31,11 +31,7 @@ def with_input_size(model: keras.Model, size: tuple[int | None, int | None]) -> 
         BadInput: a layer's weights depend on the size (a Dense after a Flatten).
     """
     config = model.get_config()
-    for layer in config["layers"]:
-        if layer["class_name"] == "InputLayer":
-            channels = layer["config"]["batch_shape"][3]
-            layer["config"]["batch_shape"] = (None, *size, channels)
-        layer.pop("build_config", None)
+    _set_input_size(config, size)
     try:
         made = model.__class__.from_config(config)
         shapes = [
@@ -55,6 +51,17 @@ def with_input_size(model: keras.Model, size: tuple[int | None, int | None]) -> 
         new.assign(old)
     derived.renew(made)
     return made
+
+
+def _set_input_size(config: dict, size: tuple[int | None, int | None]) -> None:
+    """Writes the size into the config of a model; those nested in it take any."""
+    for layer in config["layers"]:
+        inner = layer["config"]
+        if layer["class_name"] == "InputLayer" and len(inner["batch_shape"]) == 4:
+            inner["batch_shape"] = (None, *size, inner["batch_shape"][3])
+        elif "layers" in inner:
+            _set_input_size(inner, (None, None))
+        layer.pop("build_config", None)
 
 
 class ProgressiveResizing(Method):

@@ -24,7 +24,8 @@ class PruneTrain(Method):
     """Prunes while it trains; see `build` for the settings.
 
     After each epoch the history has `lambda`, `channels` (sets of coupled channels that are left),
-    `macs` of one image of the full size, `params`, and the `batch_size` of the next epoch.
+    `macs` of one image of the full size, `params`, and with `memory_bytes` the `batch_size` of the next
+    epoch.
     """
 
     def __init__(self, **settings):
@@ -98,8 +99,10 @@ class PruneTrain(Method):
         counted = cost(run.model, run.train.images.shape[1:])  # also while they are smaller
         run.scalars |= {
             "lambda": self._lambda(), "channels": self._groups(run).channels,
-            "macs": counted.macs, "params": counted.params, "batch_size": run.batch_size,
+            "macs": counted.macs, "params": counted.params,
         }  # fmt: skip
+        if s["memory_bytes"] is not None:
+            run.scalars["batch_size"] = run.batch_size
 
     @property
     def variables(self) -> tuple:
@@ -237,7 +240,7 @@ def build(
     """
     settings = dict(locals())
     check_ratio(ratio)
-    check_threshold(threshold)
+    check_threshold(threshold, relative)
     check_weighting(weighting)
     if variant not in VARIANTS:
         raise BadInput(f'prune_train: variant="{variant}" is not known; {near(variant, VARIANTS)}')

@@ -55,14 +55,14 @@ def reconfigure(
         threshold: of the absolute value.
         relative: whether the threshold is a share of the largest weight of the same kernel.
         multiple_of: widths are rounded up to a multiple, by the sparse channels with the largest
-            weights.
+            weights; a layer that is sparse as a whole keeps one channel.
 
     Returns:
         The new model (the same one if nothing goes), the `Slices` with which an optimizer follows,
         and what was done.
 
     Raises:
-        BadInput: a threshold below 0, a model that surgery cannot read.
+        BadInput: a threshold below 0, or of 1 and more as a share; a model that surgery cannot read.
 
     Example:
         model, slices, report = reconfigure(model)
@@ -70,7 +70,7 @@ def reconfigure(
 
     Source: PruneTrain (Lym et al. 2019, arXiv 1901.09290, sections 4.1 and 4.2).
     """
-    check_threshold(threshold)
+    check_threshold(threshold, relative)
     if not isinstance(multiple_of, int) or multiple_of < 1:
         raise BadInput(f"prune_train: multiple_of={multiple_of!r} must be a whole number from 1")
     before, coupling = model, Coupling.of(model)
@@ -134,11 +134,16 @@ def zero_then_check(
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-def check_threshold(threshold: float) -> None:
-    """Raises BadInput for a threshold below 0."""
+def check_threshold(threshold: float, relative: bool = False) -> None:
+    """Raises BadInput for a threshold below 0, or one that is a share and not below 1."""
     if not isinstance(threshold, int | float) or not 0 <= threshold < math.inf:
         raise BadInput(
             f"prune_train: threshold={threshold!r} must be a number from 0, such as 1e-4"
+        )
+    if relative and threshold >= 1:
+        raise BadInput(
+            f"prune_train: threshold={threshold!r} is a share of the largest weight (relative=True) and "
+            "must be below 1"
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfeffi.errors import BadInput
 from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning
+from tfeffi.methods.switch_optimizer import SwitchOptimizer
 
 
 def summed(gradient, index: np.ndarray, count: int):
@@ -53,7 +54,13 @@ class SharedWeights(Method):
         self.keep_zeros = keep_zeros
 
     def on_model(self, run) -> None:
-        self.shares = []  # for each variable (shape, index, count) or None
+        after = [m.optimizer for m in run.methods if isinstance(m, SwitchOptimizer)]
+        if any(one.get("name") == "convolution_muon" for one in (run.settings.optimizer, *after)):
+            raise BadInput(
+                "shared_weights: convolution_muon mixes the weights of a kernel, so that equal ones do "
+                'not stay equal; take {"name": "adam"} or "sgd"'
+            )
+        self.shares = {}  # (shape, index, count) by the variable's path
         for variable in run.model.trainable_variables:
             values = keras.ops.convert_to_numpy(variable)
             found, index = np.unique(values, return_inverse=True)
@@ -63,8 +70,9 @@ class SharedWeights(Method):
             index = index.ravel()
             if self.keep_zeros:
                 index = np.where(values.ravel() == 0, -1, index)
-            self.shares.append((values.shape, index, found.size) if shares else None)
-        if all(share is None for share in self.shares):
+            if shares:
+                self.shares[variable.path] = (values.shape, index, found.size)
+        if not self.shares:
             warnings.warn(
                 "shared_weights: no kernel has shared values; cluster the model first",
                 NoEffectWarning,
@@ -73,7 +81,8 @@ class SharedWeights(Method):
 
     def on_gradients(self, run, gradients: list) -> list:
         found = []
-        for gradient, share in zip(gradients, self.shares, strict=True):
+        for gradient, variable in zip(gradients, run.model.trainable_variables, strict=True):
+            share = self.shares.get(variable.path)
             if share is not None and tuple(gradient.shape) != share[0]:
                 raise BadInput(
                     f"shared_weights: a kernel is {tuple(gradient.shape)} now and was {share[0]} at "

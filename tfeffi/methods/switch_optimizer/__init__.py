@@ -32,7 +32,8 @@ class SwitchOptimizer(Method):
     """`switched` after an epoch; the new optimizer's slots and steps begin at zero."""
 
     def __init__(self, epoch: int, optimizer: dict, learning_rate: float, l2: float | None):
-        self.epoch, self._after = epoch, (optimizer, learning_rate, l2)
+        self.epoch, self.optimizer = epoch, optimizer
+        self._after = (optimizer, learning_rate, l2)
         self._run, self._done = None, False
 
     def on_model(self, run) -> None:

@@ -23,7 +23,7 @@ from tfeffi.study import figure, runs
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 
-__all__ = ["Cells", "draw", "find", "names", "run", "spread", "write"]
+__all__ = ["Cells", "draw", "find", "name_of", "names", "run", "spread", "write"]
 
 
 def names() -> list[str]:
@@ -38,6 +38,13 @@ def find(config: Mapping[str, Any]) -> ModuleType:
     if name not in names():
         raise BadInput(f'config: no experiment "{name}"; {near(str(name), names())}')
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def name_of(config: Mapping[str, Any]) -> str:
+    """What the result of a config is called; BadInput if it has no name."""
+    if not isinstance(config.get("name"), str):
+        raise BadInput('config: give it a "name"; the result is called so')
+    return config["name"]
 
 
 def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = True) -> Result:
@@ -56,9 +63,7 @@ def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = 
     """
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     module = find(values)
-    if not isinstance(values.get("name"), str):
-        raise BadInput('config: give it a "name"; the result is called so')
-    result = Result.new(values["name"])
+    result = Result.new(name_of(values))
     for row in module.measure(values, Cells(workdir, verbose)):
         result.add_row(**row)
     result.write(pathlib.Path(workdir) / "result.json")

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfeffi import data
 from tfeffi.analysis.noise_scale import noise_scale
 from tfeffi.compress import recalibrate
-from tfeffi.errors import BadInput
+from tfeffi.errors import BadInput, check_keys
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
@@ -40,6 +40,8 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
         config: of configs/batch_size.py.
         cells: where the accuracies of trained networks are kept.
     """
+    for name, variant in config["variants"].items():
+        check_keys(f'config.variants: "{name}"', variant, ("train", "methods"))
     for name in config["variants"]:
         yield _variant_row(config, cells, name)
     for sweep in SWEEPS:

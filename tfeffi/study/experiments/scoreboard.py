@@ -29,7 +29,7 @@ import numpy as np
 from tfeffi import analysis, bench, files, methods, models, train
 from tfeffi.compress import by_name, distillation, teaching
 from tfeffi.compress.budget import Budget
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.export import export, recipes
 from tfeffi.study import latencies, specs
 from tfeffi.study.experiments.cells import Cells, spread
@@ -83,9 +83,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     plans: dict[str, dict[str, Any]] = {}
     for name, given in config["networks"].items():
-        for key in given:
-            if key not in KEYS:
-                raise BadInput(f'network "{name}": unknown key "{key}"; {near(key, KEYS)}')
+        check_keys(f'network "{name}"', given, KEYS)
         if ("model" in given) == ("base" in given):
             raise BadInput(f'network "{name}" needs a "model" or a "base", one of them')
         if "base" in given and given["base"] not in plans:

@@ -11,18 +11,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tfeffi import analysis, models
+from tfeffi.errors import check_keys
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.train import experiment
 from tfeffi.train.evaluation import score
 
-COUNTED = ("train_macs", "macs", "params", "epochs")  # the same for each seed
+SECTIONS = ("data", "model", "train", "methods")
+COUNTED = ("train_macs", "macs", "params", "epochs")
 OF_PROCESS = "peak_memory_mb"  # a process trains all seeds: it is no seed's own
 
 
 def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]:
-    """A row for the recipe, one for each ablation, one for stock Keras if `config["stock"]`."""
+    """A row for the recipe, one for each ablation, one for stock Keras if `config["stock"]`.
+
+    Raises:
+        BadInput: a section that is missing, or a key that an ablation cannot change.
+    """
+    experiment.check_sections(config)
+    config = {"seed": 0, "replicates": 1, "ablation_replicates": 1, "methods": ()} | dict(config)
+    for key in ("replicates", "ablation_replicates"):
+        experiment.check_whole(key, config[key], 1)
     recipes = {config["name"]: ({}, config["replicates"])}
     for name, changes in config.get("ablations", {}).items():
+        check_keys(f'config.ablations: "{name}"', changes, SECTIONS)
         recipes[name] = (changes, config["ablation_replicates"])
     stock = cells.once("stock Keras", _stock, **config["stock"]) if config.get("stock") else None
     for name, (changes, replicates) in recipes.items():
@@ -34,7 +45,8 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
         left_out = (*COUNTED, OF_PROCESS)
         measured = [{k: v for k, v in one.items() if k not in left_out} for one in trained]
         row = {"name": name, **spread(measured), "accuracies": [t["accuracy"] for t in trained]}
-        row |= {key: trained[0][key] for key in COUNTED}
+        for key in COUNTED:
+            row |= experiment.counted_once(key, [one[key] for one in trained])
         row["pflop"] = 2e-15 * row["train_macs"]
         if stock:
             row["times_faster_than_stock"] = stock["train_seconds"] / row["train_seconds_mean"]

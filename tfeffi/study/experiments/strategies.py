@@ -23,12 +23,12 @@ import tensorflow as tf
 
 from tfeffi import methods
 from tfeffi.data import Images
-from tfeffi.errors import BadInput, near
+from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 from tfeffi.study.together import train_together
-from tfeffi.train import Settings, experiment, loop, state
+from tfeffi.train import Settings, experiment, loop, losses, state
 from tfeffi.train.settings import LOSSES
 
 SECTIONS = ("model", "train", "methods")
@@ -94,7 +94,17 @@ def plan(config: Mapping[str, Any], images: Images) -> dict[str, dict[str, dict]
 
 def _groups(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """The sections by the name of their group; with `config.only` what is named there."""
+    experiment.check_sections(config)
     groups = config.get("groups") or {config["name"]: config}
+    of: dict[str, str] = {}
+    for group, section in groups.items():
+        for name in section.get("strategies", ()):
+            if name in of:
+                raise BadInput(
+                    f'strategy "{name}" is in groups "{of[name]}" and "{group}", a row of the result '
+                    "each; name one of them otherwise"
+                )
+            of[name] = group
     if not (only := config.get("only")):
         return groups
     known = [f"{name} seed {seed}" for name in groups for seed in groups[name].get("seeds", ())]
@@ -123,7 +133,9 @@ def _begin(spec: Mapping[str, Any], images: Images) -> None:
     if unnamed := [values for values in spec["methods"] if "name" not in values]:
         raise BadInput(f'method {unnamed[0]} has no "name"; {near("", methods.names())}')
     chosen = [methods.build(**values) for values in spec["methods"]]
-    loop.begin(experiment.build_model(spec["model"], images), images, None, settings, chosen)
+    model = experiment.build_model(spec["model"], images)
+    losses.check_outputs(model, settings.loss, images.images.shape[1:], images.num_classes)
+    loop.begin(model, images, None, settings, chosen)
 
 
 def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) -> dict[str, dict]:
@@ -132,9 +144,7 @@ def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) ->
         raise BadInput(f'config: "{group}" needs "strategies" and "seeds", at least one of each')
     specs = {}
     for name, changes in section["strategies"].items():
-        for key in changes:
-            if key not in SECTIONS:
-                raise BadInput(f'strategy "{name}": unknown key "{key}"; {near(key, SECTIONS)}')
+        check_keys(f'strategy "{name}"', changes, SECTIONS)
         specs[name] = _spec(config, changes)
     return specs
 
