@@ -110,6 +110,10 @@ def test_a_batch_that_is_at_its_limit_is_noticed():
         ({"schedule": {**STEPS, "milestones": (1.5,)}}, "milestones=.* must be whole epochs"),
         ({"schedule": {**STEPS, "milestones": 5}}, "milestones=5 must be whole epochs"),
         ({"schedule": {**STEPS, "milestones": ("a",)}}, "milestones=.* must be whole epochs"),
+        (
+            {"schedule": {**STEPS, "milestones": (float("nan"),)}},
+            "milestones=.* must be whole epochs",
+        ),
         ({"schedule": {**STEPS, "factor": "0.5"}}, "factor='0.5' must be in"),
         ({"examples": 16}, "batch_size=16 is all 16 training images"),
         ({"schedule": {**STEPS, "factor": 2.0}}, r"factor=2.0 must be in \(0, 1\)"),

@@ -102,17 +102,39 @@ def test_a_layer_that_a_later_method_freezes():
     after = fit(sparse, train, settings=settings, methods=chosen, verbose=False).model
     for old, new in zip(kernels_of(sparse)[1:], kernels_of(after)[1:], strict=True):
         assert (new[old == 0] == 0).all()
+    assert (kernels_of(after)[0] != 0).any(axis=(0, 1, 2)).all()  # the frozen one is whitening's
+
+
+def test_a_sequential_model_that_is_rebuilt_on_the_way():
+    """Its variables get other paths, and keep their places."""
+    keras.utils.set_random_seed(0)
+    start = keras.Sequential([
+        keras.Input((28, 28, 1)), keras.layers.Conv2D(8, 3, name="conv"),
+        keras.layers.BatchNormalization(), keras.layers.ReLU(),
+        keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10),
+    ])  # fmt: skip
+    sparse, _ = compress.sparsify(start, 0.5)
+    chosen = [
+        methods.build("progressive_resizing", sizes=((0, 14), (1, 28))),
+        methods.build("keep_zeros"),
+    ]
+    settings = Settings(epochs=2, batch_size=50, learning_rate=1e-2)
+    train = data.load("fashion_mini", "train[:100]")
+    after = fit(sparse, train, settings=settings, methods=chosen, verbose=False).model
+    for old, new in zip(kernels_of(sparse), kernels_of(after), strict=True):
+        assert (old == 0).any() and (new[old == 0] == 0).all() and (new != old).any()
 
 
 @pytest.mark.parametrize("switched", [False, True])
 def test_equal_weights_and_an_optimizer_that_mixes_them(model, switched):
+    shared, _ = compress.cluster(model, 3)
     chosen = [methods.build("shared_weights")]
     if switched:
         after = dict(epoch=1, optimizer=MUON, learning_rate=0.1)
         chosen.append(methods.build("switch_optimizer", **after))
     settings = Settings(epochs=2, batch_size=50, optimizer=OPTIMIZERS[0] if switched else MUON)
     with pytest.raises(BadInput, match="shared_weights: convolution_muon mixes the weights"):
-        fit(model, data.load("fashion_mini", "train[:100]"), settings=settings, methods=chosen)
+        fit(shared, data.load("fashion_mini", "train[:100]"), settings=settings, methods=chosen)
 
 
 def test_a_mask_of_another_shape():

@@ -51,6 +51,14 @@ def test_the_schedule_goes_on_by_epochs():
     np.testing.assert_allclose(method.rates, np.multiply(scheduled(4, at), factors), rtol=1e-5)
 
 
+def test_a_step_of_the_rate_waits_for_its_epoch_though_the_batch_is_smaller():
+    steps = {"name": "step", "milestones": (2,), "factor": 0.5}
+    method = Doubling({1: (4,)})
+    settings = Settings(epochs=3, batch_size=16, learning_rate=0.1, schedule=steps)
+    fit(convnet(), images(96), settings=settings, methods=[method], verbose=False)
+    np.testing.assert_allclose(method.rates, [0.1] * (6 + 24) + [0.05] * 24, rtol=1e-6)
+
+
 def test_back_to_the_first_batch_is_the_schedule_itself():
     _, method = trained({1: (32, 3.0), 2: (16,)}, epochs=3)
     np.testing.assert_allclose(method.rates[9:], scheduled(3, range(12, 18)), rtol=1e-5)

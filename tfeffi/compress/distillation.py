@@ -14,7 +14,7 @@ from tfeffi.compress.prune.batches import labelled
 from tfeffi.compress.report import Change, Report
 from tfeffi.errors import BadInput
 from tfeffi.surgery.graph import read
-from tfeffi.train import precision
+from tfeffi.train import Settings, precision
 from tfeffi.train.losses import gives_probabilities
 
 
@@ -128,7 +128,7 @@ def _scores(outputs, probabilities: bool):
 def _step(model, optimizer, temperature: float, alpha: float, training: bool):
     probabilities = gives_probabilities(model)
     optimizer.build(model.trainable_variables)
-    run = types.SimpleNamespace(model=model)
+    run = types.SimpleNamespace(model=model, methods=(), settings=Settings())  # SGD, as here
     held = by_name.holding(None, model)
     for method in held:
         method.on_model(run)

@@ -9,6 +9,12 @@ CHANGE_CHANNELS = (
 )  # what is kept by a weight's place does not survive them
 
 
+def places(model) -> list[int]:
+    """Where each trainable variable is among all: that stays when a layer is frozen or rebuilt."""
+    place = {id(variable): number for number, variable in enumerate(model.variables)}
+    return [place[id(variable)] for variable in model.trainable_variables]
+
+
 class NoEffectWarning(UserWarning):
     """A method found nothing to do."""
 

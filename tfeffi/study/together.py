@@ -133,7 +133,8 @@ def train(spec: Mapping[str, Any], methods=()) -> dict[str, Any]:
         workdir=spec["workdir"], verbose=False,
     )  # fmt: skip
     counted = cost(made.model)
-    columns = {key: [row[key] for row in made.history] for key in COLUMNS if key in made.history[0]}
+    known = [key for key in COLUMNS if all(key in row for row in made.history)]
+    columns = {key: [row[key] for row in made.history] for key in known}
     scores = score(made.model, splits.test, views=settings.test_views)
     return {
         **{key: value for key, value in scores.items() if key != "loss"},

@@ -117,7 +117,7 @@ def fit(
                 if train_step.is_stale(run):
                     train_step, evaluate = _compile(run)
                 _run_steps(run, train_step, reporter, keep)
-            row = _sums(run)
+            row, small = _sums(run), run.images is not run.train
             run.epoch, run.epoch_step = run.epoch + 1, 0
             started = time.perf_counter()
             for method in methods:
@@ -128,6 +128,8 @@ def fit(
             elif train_step.is_stale(run):  # no step is taken any more
                 evaluate = Evaluator(run.model, settings.loss)
             _close_epoch(run, row, evaluate, reporter)
+            if not small:  # a stage of small images is no end
+                _remember_best(run, run.history[-1].get(settings.monitor))
             keep(run)
 
     trained = _finish(run)
@@ -316,15 +318,11 @@ def _close_epoch(run: Run, row: dict[str, float], evaluate: Evaluator, reporter:
     run.history.append(row | run.scalars)
     run.scalars = {}
     run.totals.reset()
-    _remember_best(run, row.get(s.monitor))
     reporter.epoch(run.history[-1], (s.epochs / run.epoch - 1) * run.seconds)
 
 
 def _remember_best(run: Run, value: float | None) -> None:
-    is_full = (
-        tuple(run.image_size) == run.train.images.shape[1:3]
-    )  # a stage of small images is no end
-    if run.settings.early_stopping is None or value is None or not is_full:
+    if run.settings.early_stopping is None or value is None:
         return
     sign = MONITORS[run.settings.monitor]
     if run.best is None or sign * value > sign * run.best.value:

@@ -139,7 +139,7 @@ def step(
         )
     values = [learning_rate * factor**i for i in range(len(milestones) + 1)]
     # Keras changes the value after its boundary; a step of a smaller batch is a part of one here.
-    return PiecewiseConstantDecay([round(m * per_epoch) - 0.5 for m in milestones], values)
+    return PiecewiseConstantDecay([round(m * per_epoch) - 0.125 for m in milestones], values)
 
 
 def cosine(

@@ -6,7 +6,6 @@ same in fewer steps. When the batch is as large as it may be, the rate decays.
 Source: Smith et al. 2018, arXiv 1711.00489, sections 3 and 4.
 """
 
-import math
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -117,7 +116,7 @@ def _decays_of(schedule) -> tuple[list[int], float]:
 
 
 def _is_whole(milestone) -> bool:
-    return isinstance(milestone, numbers.Real) and milestone == math.floor(milestone)
+    return isinstance(milestone, numbers.Real) and float(milestone).is_integer()
 
 
 def build(max_batch: int | None = None) -> BatchGrowth:

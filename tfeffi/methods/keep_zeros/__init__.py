@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfeffi.errors import BadInput
-from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning
+from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning, places
 
 
 def masked(values: Sequence, masks: Sequence[np.ndarray | None]) -> list:
@@ -43,11 +43,11 @@ class KeepZeros(Method):
     """`masked`, with the masks of the kernels as they are when training begins."""
 
     def on_model(self, run) -> None:
-        self.masks = {}  # by the variable's path: a method behind this one may freeze a layer
-        for variable in run.model.trainable_variables:
+        self.masks = {}  # by the variable's place
+        for place, variable in zip(places(run.model), run.model.trainable_variables, strict=True):
             values = keras.ops.convert_to_numpy(variable)
             if variable.name.endswith("kernel") and not values.all():
-                self.masks[variable.path] = values != 0
+                self.masks[place] = values != 0
         if not self.masks:
             warnings.warn(
                 "keep_zeros: no kernel has a zero; sparsify the model first",
@@ -56,15 +56,16 @@ class KeepZeros(Method):
             )
 
     def on_gradients(self, run, gradients: list) -> list:
-        return masked(gradients, [self.masks.get(v.path) for v in run.model.trainable_variables])
+        return masked(gradients, self._masks(run))
 
     def after_step(self, run) -> None:
-        held = [v for v in run.model.trainable_variables if v.path in self.masks]
-        weights = masked(
-            [tf.convert_to_tensor(v) for v in held], [self.masks[v.path] for v in held]
-        )
-        for variable, value in zip(held, weights, strict=True):
-            variable.assign(value)
+        for variable, mask in zip(run.model.trainable_variables, self._masks(run), strict=True):
+            if mask is not None:
+                variable.assign(*masked([tf.convert_to_tensor(variable)], [mask]))
+
+    def _masks(self, run) -> list[np.ndarray | None]:
+        """Of the trainable variables: a method behind this one may have frozen some."""
+        return [self.masks.get(place) for place in places(run.model)]
 
     def excludes(self) -> dict[str, str]:
         return dict.fromkeys(CHANGE_CHANNELS, "the zeros' places move when channels come or go")

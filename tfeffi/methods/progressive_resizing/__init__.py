@@ -54,12 +54,14 @@ def with_input_size(model: keras.Model, size: tuple[int | None, int | None]) -> 
 
 
 def _set_input_size(config: dict, size: tuple[int | None, int | None]) -> None:
-    """Writes the size into the config of a model; those nested in it take any."""
+    """Writes the size into the config of a model; those nested in it take any, but sides of 1 stay."""
     for layer in config["layers"]:
         inner = layer["config"]
         if layer["class_name"] == "InputLayer" and len(inner["batch_shape"]) == 4:
-            inner["batch_shape"] = (None, *size, inner["batch_shape"][3])
-        elif "layers" in inner:
+            _, *sides, channels = inner["batch_shape"]
+            sides = size if sides != [1, 1] else sides  # of pooled features
+            inner["batch_shape"] = (None, *sides, channels)
+        elif isinstance(inner.get("layers"), list):
             _set_input_size(inner, (None, None))
         layer.pop("build_config", None)
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfeffi.errors import BadInput
-from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning
+from tfeffi.methods.method import CHANGE_CHANNELS, Method, NoEffectWarning, places
 from tfeffi.methods.switch_optimizer import SwitchOptimizer
 
 
@@ -54,14 +54,8 @@ class SharedWeights(Method):
         self.keep_zeros = keep_zeros
 
     def on_model(self, run) -> None:
-        after = [m.optimizer for m in run.methods if isinstance(m, SwitchOptimizer)]
-        if any(one.get("name") == "convolution_muon" for one in (run.settings.optimizer, *after)):
-            raise BadInput(
-                "shared_weights: convolution_muon mixes the weights of a kernel, so that equal ones do "
-                'not stay equal; take {"name": "adam"} or "sgd"'
-            )
-        self.shares = {}  # (shape, index, count) by the variable's path
-        for variable in run.model.trainable_variables:
+        self.shares = {}  # (shape, index, count) by the variable's place
+        for place, variable in zip(places(run.model), run.model.trainable_variables, strict=True):
             values = keras.ops.convert_to_numpy(variable)
             found, index = np.unique(values, return_inverse=True)
             shares = variable.name.endswith("kernel") and shares_values(
@@ -71,7 +65,16 @@ class SharedWeights(Method):
             if self.keep_zeros:
                 index = np.where(values.ravel() == 0, -1, index)
             if shares:
-                self.shares[variable.path] = (values.shape, index, found.size)
+                self.shares[place] = (values.shape, index, found.size)
+        after = [m.optimizer for m in run.methods if isinstance(m, SwitchOptimizer)]
+        muon = any(
+            one.get("name") == "convolution_muon" for one in (run.settings.optimizer, *after)
+        )
+        if muon and any(len(shape) == 4 for shape, *_ in self.shares.values()):
+            raise BadInput(
+                "shared_weights: convolution_muon mixes the weights of a kernel, so that equal ones do "
+                'not stay equal; take {"name": "adam"} or "sgd"'
+            )
         if not self.shares:
             warnings.warn(
                 "shared_weights: no kernel has shared values; cluster the model first",
@@ -81,8 +84,8 @@ class SharedWeights(Method):
 
     def on_gradients(self, run, gradients: list) -> list:
         found = []
-        for gradient, variable in zip(gradients, run.model.trainable_variables, strict=True):
-            share = self.shares.get(variable.path)
+        for gradient, place in zip(gradients, places(run.model), strict=True):
+            share = self.shares.get(place)
             if share is not None and tuple(gradient.shape) != share[0]:
                 raise BadInput(
                     f"shared_weights: a kernel is {tuple(gradient.shape)} now and was {share[0]} at "

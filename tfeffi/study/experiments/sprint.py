@@ -29,8 +29,8 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
     """
     experiment.check_sections(config)
     config = {"seed": 0, "replicates": 1, "ablation_replicates": 1, "methods": ()} | dict(config)
-    for key in ("replicates", "ablation_replicates"):
-        experiment.check_whole(key, config[key], 1)
+    for key, least in (("seed", 0), ("replicates", 1), ("ablation_replicates", 1)):
+        experiment.check_whole(key, config[key], least)
     recipes = {config["name"]: ({}, config["replicates"])}
     for name, changes in config.get("ablations", {}).items():
         check_keys(f'config.ablations: "{name}"', changes, SECTIONS)
