@@ -9,7 +9,8 @@ from tfeffi.study import runs
 from tfeffi.study.results import Result
 
 RESULT = pathlib.Path(__file__).parents[2] / "results" / "pareto_cifar10.json"
-GROUPS = card.get_config().to_dict()["groups"]
+CONFIG = card.get_config().to_dict()
+GROUPS = CONFIG["groups"]
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,8 @@ def test_every_strategy_is_there_with_its_spread(rows):
     assert rows.keys() == wanted.keys()
     for name, row in rows.items():
         assert row["n"] == len(wanted[name]["seeds"]) >= 2
+        asked = CONFIG["train"] | wanted[name]["strategies"][name].get("train", {})
+        assert row["epochs"] == asked["epochs"]
         for column in ("accuracy", "train_seconds", "train_macs"):
             assert row[f"{column}_mean"] > 0 and row[f"{column}_std"] >= 0
 

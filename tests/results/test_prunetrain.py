@@ -21,12 +21,12 @@ def test_every_strategy_is_there_with_its_seeds(rows):
     assert rows.keys() == wanted.keys()
     for name, group in wanted.items():
         assert rows[name]["n"] == len(group["seeds"])
+        assert rows[name]["epochs"] == group["strategies"][name]["train"]["epochs"]
 
 
 def test_more_than_half_of_training_goes(rows):
-    """The goal is 91.8 %, which these 21 epochs do not reach."""
     row = rows["ResNet-32 PruneTrain"]
-    assert row["n"] >= 2 and row["accuracy_mean"] >= 0.91
+    assert row["n"] >= 2 and row["accuracy_mean"] >= 0.918
     assert row["train_macs_removed_mean"] >= 0.55 and row["train_seconds_removed_mean"] >= 0.45
 
 

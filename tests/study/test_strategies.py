@@ -86,13 +86,6 @@ def test_nothing_is_done_twice_and_it_draws(measured, tmp_path, monkeypatch):
     assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_the_multiply_adds_of_an_epoch_follow_from_its_cost_beside_the_dense_run():
-    dense = {"epochs": 3, "macs_mean": 100.0, "history": {"train_macs": [1.0, 5.0, 9.0]}}
-    history = {"train_macs": [1.0, 3.0, 4.0], "macs": [25.0, 50.0, 25.0]}
-    found = strategies._epochs({"epochs": 3, "history": history}, "macs", dense)
-    assert found == pytest.approx([100.0, 50.0, 25.0])
-
-
 def test_a_part_may_be_measured_alone(tmp_path):
     config = flat(seeds=(0, 1), strategies={"plain": {"train": {"epochs": 1}}})
     (part,) = run({**config, "only": ("prunetrain seed 1",)}, tmp_path, verbose=False).rows

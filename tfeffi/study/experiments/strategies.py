@@ -18,7 +18,6 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfeffi import methods
@@ -199,11 +198,10 @@ def draw(result: Result, path: str) -> None:
         panels = drawn.subplots(len(groups), len(MEASURES), squeeze=False)
         for group, line in zip(groups, panels, strict=True):
             rows = [row for row in result.rows if row["group"] == group]
-            dense = next(row for row in rows if "ratio_to" not in row)
             for panel, (column, (label, factor, unit)) in zip(line, MEASURES.items(), strict=True):
                 for number, row in enumerate(rows):
-                    values = [factor * value for value in _epochs(row, column, dense)]
-                    is_dense = row is dense
+                    values = [factor * value for value in _epochs(row, column)]
+                    is_dense = "ratio_to" not in row
                     turn, colour = divmod(number - 1, len(pictures.COLOURS))
                     colour = pictures.SOFT if is_dense else pictures.COLOURS[colour]
                     style = "--" if is_dense else ("-", ":", "-.")[turn % 3]
@@ -217,15 +215,6 @@ def draw(result: Result, path: str) -> None:
             line[0].legend(fontsize=6.5)
 
 
-def _epochs(row: Mapping[str, Any], column: str, dense: Mapping[str, Any]) -> list[float]:
-    """The values of a column in each epoch; a model whose channels stay is the same throughout.
-
-    What an image of the full size costs in the others, on average over an epoch, follows from what
-    training cost beside the dense run, which sees images of the same sizes.
-    """
-    if column not in row["history"]:
-        return [row[f"{column}_mean"]] * row["epochs"]
-    if column != "macs" or row["epochs"] != dense["epochs"]:
-        return row["history"][column]
-    own, other = (np.diff([0, *one["history"]["train_macs"]]) for one in (row, dense))
-    return (dense["macs_mean"] * own / other).tolist()
+def _epochs(row: Mapping[str, Any], column: str) -> list[float]:
+    """The values of a column after each epoch; a model whose channels stay is the same throughout."""
+    return row["history"].get(column) or [row[f"{column}_mean"]] * row["epochs"]
