@@ -7,9 +7,9 @@
 What: ResNet-20 on CIFAR-10 with the recipe of configs/prunetrain.py, short, and `FIRST` there as its
 PruneTrain: dense, with PruneTrain, and PruneTrain with one thing changed: a growing batch, an equal
 penalty, norms that are not held, the threshold variant (which cannot hold them, and has a threshold of
-its own), one optimizer throughout; half the width that
-grows twice by Net2Net, alone, and pruned after each growth. All images, in float32; test accuracy of one
-view. The rows of a seed train side by side, an epoch in turn.
+its own), one optimizer throughout; half the width that grows twice by Net2Net, alone, and pruned after
+each growth. All images, in float32; test accuracy of one view. The rows of a seed train side by side, an
+epoch in turn.
 
 Why: a recipe whose parts were never left out is a superstition.
 
