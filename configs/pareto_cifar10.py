@@ -17,8 +17,9 @@ Why: a method pays if its point is not below and right of another's. Each has it
 
 Source: the question is that of Buehler 2020, chapter 3; each method's card names its own.
 
-Cost: seventy minutes on two cores with AMX. A process for each row of a group, all at once:
-peaks of 1.5 to 3 GB for each of fourteen, and of 4 GB for each of the sprint's three. Nothing is done twice. Without bfloat16 in the CPU leave the precision at float32.
+Cost: seventy minutes on two cores with AMX. A process for each row of a group, all at once: peaks of 1.5
+to 3 GB for each of fourteen, and of 4 GB for each of the sprint's three. Nothing is done twice. Without
+bfloat16 in the CPU leave the precision at float32.
 """
 
 import pathlib
