@@ -25,7 +25,7 @@ def test_ninety_four_percent_over_five_seeds_in_six_minutes(rows):
 
 def test_stock_keras_is_extrapolated_and_says_from_what(rows):
     stock = rows["stock Keras"]
-    assert stock["measured_steps"] == CONFIG["stock"]["steps"]
+    assert stock["measured_epochs"] == CONFIG["stock"]["measured_epochs"] >= 1
     assert rows["cifar10_sprint"]["times_faster_than_stock"] == pytest.approx(
         stock["train_seconds"] / rows["cifar10_sprint"]["train_seconds_mean"]
     )

@@ -34,7 +34,7 @@ SMALL = {
         "model": {"name": "resnet_cifar", "depth": 8, "width": 4, "input_shape": (28, 28, 1),
                   "num_classes": 10},
         "data": {"name": "fashion_mini", "train": "train[:64]", "test": "test[:40]"},
-        "batch_size": 16, "epochs": 10, "steps": 3,
+        "batch_size": 16, "epochs": 10, "measured_epochs": 2,
     },
 }  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_compute_is_counted_at_the_size_of_each_epoch(rows):
 
 def test_stock_keras_is_extrapolated_and_says_so(rows):
     stock = rows["stock Keras"]
-    assert (stock["measured_steps"], stock["epochs"]) == (3, 10)
+    assert (stock["measured_epochs"], stock["epochs"]) == (2, 10)
     assert stock["train_seconds"] == pytest.approx(stock["step_ms"] / 1e3 * 4 * 10)
     faster = stock["train_seconds"] / rows["tiny"]["train_seconds_mean"]
     assert rows["tiny"]["times_faster_than_stock"] == pytest.approx(faster)
@@ -90,6 +90,7 @@ def test_an_ablation_changes_what_it_names_and_nothing_else():
         ),
         ({"ablation_replicates": 0}, "ablation_replicates=0 must be a whole number of at least 1"),
         ({"train": 3}, "section train=3 must be a mapping"),
+        ({"stock": {"measured_epochs": 0}}, "stock.measured_epochs=0 must be a whole number"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, words):

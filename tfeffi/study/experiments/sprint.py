@@ -2,7 +2,7 @@
 
 `config["ablations"]` says what is changed, `{name: {"train": {...}, "model": {...}, "methods": [...]}}`;
 a list of methods replaces the whole list. `config["stock"]` describes the common way, of which some
-steps are timed and the whole is extrapolated; `measured_steps` and `epochs` of that row say how far.
+epochs are timed and the whole is extrapolated; `measured_epochs` and `epochs` of that row say how far.
 """
 
 import statistics
@@ -31,6 +31,9 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
     config = {"seed": 0, "replicates": 1, "ablation_replicates": 1, "methods": ()} | dict(config)
     for key, least in (("seed", 0), ("replicates", 1), ("ablation_replicates", 1)):
         experiment.check_whole(key, config[key], least)
+    if config.get("stock"):
+        key = "measured_epochs"
+        experiment.check_whole(f"stock.{key}", config["stock"].get(key), 1)
     recipes = {config["name"]: ({}, config["replicates"])}
     for name, changes in config.get("ablations", {}).items():
         check_keys(f'config.ablations: "{name}"', changes, SECTIONS)
@@ -91,9 +94,13 @@ class _Train:
 
 
 def _stock(
-    model: Mapping[str, Any], data: Mapping[str, Any], batch_size: int, epochs: int, steps: int
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    batch_size: int,
+    epochs: int,
+    measured_epochs: int,
 ) -> dict[str, Any]:
-    """`model.fit` in float32 as a user writes it: some steps timed, the rest extrapolated.
+    """`model.fit` in float32 as a user writes it: some epochs timed, the rest extrapolated.
 
     Crop, flip and normalization are left out of the time, which favours stock Keras.
     """
@@ -106,25 +113,29 @@ def _stock(
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    pixels = images.images[: steps * batch_size].astype("float32") / 255
-    labels = images.labels[: steps * batch_size]
+    used = (
+        len(images) // batch_size * batch_size
+    )  # a smaller last batch would be compiled on its own
+    pixels, labels = images.images[:used].astype("float32") / 255, images.labels[:used]
     network.fit(pixels[: 2 * batch_size], labels[: 2 * batch_size], batch_size, verbose=0)
     clock = _Clock()
-    network.fit(pixels, labels, batch_size, verbose=0, callbacks=[clock.callback()])
-    per_epoch = len(images) // batch_size
+    network.fit(
+        pixels, labels, batch_size, measured_epochs, verbose=0, callbacks=[clock.callback()]
+    )
+    seconds = statistics.median(clock.seconds)
     counted = analysis.cost(network)
-    train_macs = 3 * counted.macs * per_epoch * batch_size * epochs
+    train_macs = 3 * counted.macs * used * epochs
     return {
         "network": model["name"], "batch_size": batch_size, "epochs": epochs,
-        "measured_steps": steps, "n": steps, "step_ms": 1e3 * statistics.median(clock.seconds),
-        "train_seconds": statistics.median(clock.seconds) * per_epoch * epochs,
+        "measured_epochs": measured_epochs, "n": measured_epochs,
+        "step_ms": 1e3 * seconds * batch_size / used, "train_seconds": seconds * epochs,
         "train_macs": train_macs, "pflop": 2e-15 * train_macs,
         "macs": counted.macs, "params": counted.params,
     }  # fmt: skip
 
 
 class _Clock:
-    """The seconds of each batch of a `fit`."""
+    """The seconds of each epoch of a `fit`."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -132,10 +143,10 @@ class _Clock:
     def callback(self):
         import keras
 
-        def begin(batch, logs=None):
+        def begin(epoch, logs=None):
             self._began = time.perf_counter()
 
-        def end(batch, logs=None):
+        def end(epoch, logs=None):
             self.seconds.append(time.perf_counter() - self._began)
 
-        return keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)
+        return keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)
