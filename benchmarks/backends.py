@@ -10,9 +10,9 @@ loop. They are asked in turn for a burst of steps, round after round; the speed-
 rounds of the time of `fit` on TensorFlow in float32 against a candidate's own, with its quartiles. The
 time of `fit` is that of its epoch: where it returns, a thread of TensorFlow's input pipeline may wait for
 seconds (10 ms, doubled until they are more than the epoch took), once an epoch. `warmup_seconds` are the
-first step and the first burst: tracing, compiling. Keras compiles TensorFlow and JAX with XLA and leaves
-Torch eager; "no jit" and "torch.compile" are the other choice of `jit_compile`, for JAX and Torch with
-the smallest network only.
+first step and the first burst: reading the model, for tfeffi importing it, tracing, compiling. Keras
+compiles TensorFlow and JAX with XLA and leaves Torch eager; "no jit" and "torch.compile" are the other
+choice of `jit_compile`, for JAX and Torch with the smallest network only.
 
 That all take the same step is checked before the clock starts: from the same weights, on the same
 batch, the losses of three steps must be TensorFlow's in float32. The third tells whether the momentum is

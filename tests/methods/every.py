@@ -1,5 +1,6 @@
 """Each method with settings that act within four steps of a tiny network: the table of the
-cross-cutting tests. A folder in tfeffi/methods without a line here fails them.
+cross-cutting tests. A folder in tfeffi/methods without a line here fails them; what follows a comma in
+a name tells several ways to use a method apart.
 
 usage: python -m tests.methods.every      (trains with two replicas; prints JSON)
 """
@@ -57,11 +58,22 @@ CASES = {
         {"epochs": (1,), "widen": {"second": 6}},
         ({"epochs": (1,), "widen": 0.5}, "widen=0.5 asks for fewer channels"),
     ),
+    "net2net, nothing fused": Case(
+        {"epochs": (1,), "widen": {"second": 6}},
+        train={"fuse_batch_normalization": False, "fuse_activations": False},
+    ),
     "progressive_resizing": Case(
         {"sizes": [(0, 6), (1, 8)]}, ({"sizes": [(1, 6), (0, 8)]}, "must be pairs")
     ),
     "prune_train": Case(
         {"interval": 1}, ({"ratio": 1.5}, "ratio=1.5"), prepare=planted_zeros, smaller=True
+    ),
+    "prune_train, within an epoch": Case(
+        {
+            "ratio": 0.01, "interval": 1 / 2, "start": 0, "variant": "proximal", "weighting": "macs",
+            "coupled": True,
+        },
+        ({"interval": 0.3}, "interval=0.3"), prepare=planted_zeros, smaller=True,
     ),
     "shared_weights": Case(prepare=lambda model: compress.cluster(model, 4)[0]),
     "switch_optimizer": Case(
@@ -87,6 +99,11 @@ def network(norm: bool) -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(4, name="logits")(x))
 
 
+def make(name: str) -> methods.Method:
+    """The method of a line of the table."""
+    return methods.build(name.split(",")[0], **CASES[name].settings)
+
+
 def start(name: str, norm: bool = False) -> keras.Model:
     """The model that a method's training begins with; two replicas have one's steps without norm."""
     return CASES[name].prepare(network(norm))
@@ -98,10 +115,11 @@ def train(name: str, model: keras.Model, precision: str = "float32", **arguments
         "epochs": 2, "batch_size": 16, "precision": precision, "checkpoint_seconds": 0.0,
         "optimizer": {"name": "sgd", "momentum": 0.9}, **CASES[name].train,
     })  # fmt: skip
-    made = methods.build(name, **CASES[name].settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error", NoEffectWarning)
-        return fit(model, images(40), settings=settings, methods=[made], verbose=False, **arguments)
+        return fit(
+            model, images(40), settings=settings, methods=[make(name)], verbose=False, **arguments
+        )
 
 
 def numbers(made) -> list[float]:

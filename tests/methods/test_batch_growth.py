@@ -88,13 +88,18 @@ def test_steps_that_float16_skips_do_not_part_the_batch_from_the_rate():
     assert rates[0] == pytest.approx(0.01 * 0.5 * rate_factor(960, 16, 32), rel=1e-5)
 
 
-def test_behind_a_switch_its_noise_would_be_of_the_other_optimizer():
-    sgd = {"name": "sgd"}
-    switch = methods.build("switch_optimizer", epoch=1, optimizer=sgd, learning_rate=0.1)
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("switch_optimizer", {"epoch": 1, "optimizer": {"name": "sgd"}, "learning_rate": 0.1}),
+        ("net2net", {"epochs": [1], "widen": 1.5, "learning_rate_factor": 0.1}),
+    ],
+)
+def test_behind_what_changes_the_rate_its_noise_would_be_of_the_next_epoch(name, own):
     settings = Settings(epochs=2, batch_size=16, schedule=STEPS)
-    with pytest.raises(BadInput, match="batch_growth: list it ahead of switch_optimizer"):
+    with pytest.raises(BadInput, match=f"batch_growth: list it ahead of {name}"):
         fit(convnet(), images(960), settings=settings,
-            methods=[switch, methods.build("batch_growth")])  # fmt: skip
+            methods=[methods.build(name, **own), methods.build("batch_growth")])  # fmt: skip
 
 
 def test_a_batch_that_is_at_its_limit_is_noticed():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tfeffi
-from tests.methods.every import CASES, numbers, start, train
+from tests.methods.every import CASES, make, numbers, start, train
 from tests.train.cases import images
 from tests.train.test_resume import assert_same_run
 from tfeffi import methods
@@ -18,7 +18,7 @@ from tfeffi.errors import BadInput
 from tfeffi.methods import Method
 from tfeffi.train import loop
 
-EVERY = sorted(set(methods.names()) | set(CASES))
+EVERY = sorted(CASES)
 ROOM = pathlib.Path(methods.__file__).parent
 HEADINGS = (
     "## How to use", "## Hyperparameters", "## What it did here", "## When it did not help",
@@ -54,7 +54,7 @@ def assert_trained(made, before):
 
 
 def test_the_table_has_a_line_for_every_folder():
-    assert set(CASES) == set(methods.names())
+    assert {name.split(",")[0] for name in CASES} == set(methods.names())
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -64,17 +64,29 @@ def test_it_trains(name, trained):
     assert (made.model.count_params() < before.count_params()) == CASES[name].smaller
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("name", EVERY)
-def test_it_trains_in_mixed_precision(name):
+def test_it_trains_in_mixed_precision(name, precision, monkeypatch):
+    seen, original = set(), loop.step.build
+
+    def look(run):
+        seen.update(layer.compute_dtype for layer in run.model.layers)
+        return original(run)
+
+    monkeypatch.setattr(loop.step, "build", look)
     model = start(name, norm=True)
-    made = train(name, model, "mixed_bfloat16")
+    made = train(name, model, precision)
+    assert precision.removeprefix("mixed_") in seen
     assert_trained(made, weights(model))
     assert (made.model.count_params() < model.count_params()) == CASES[name].smaller
 
 
+@pytest.mark.parametrize("step", [2, 3])  # each before it is kept: within an epoch, between two
 @pytest.mark.parametrize("name", EVERY)
-def test_a_run_stopped_in_the_middle_goes_on_bit_for_bit(name, trained, tmp_path, monkeypatch):
-    original, left = loop.CompiledStep.__call__, [3]
+def test_a_run_stopped_in_the_middle_goes_on_bit_for_bit(
+    name, step, trained, tmp_path, monkeypatch
+):
+    original, left = loop.CompiledStep.__call__, [step]
 
     def step_then_stop(self, *batch):
         original(self, *batch)
@@ -84,7 +96,7 @@ def test_a_run_stopped_in_the_middle_goes_on_bit_for_bit(name, trained, tmp_path
 
     monkeypatch.setattr(loop, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(loop.CompiledStep, "__call__", step_then_stop)
-    with pytest.raises(KeyboardInterrupt):  # in the second epoch
+    with pytest.raises(KeyboardInterrupt):
         train(name, start(name), workdir=tmp_path)
     assert (tmp_path / "checkpoint.npz").exists()
     assert_same_run(train(name, start(name), workdir=tmp_path), trained(name))
@@ -109,17 +121,18 @@ def test_what_it_trained_exports(name, trained, tmp_path):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_bad_settings_are_one_clear_line(name):
+    bad, name = CASES[name].bad, name.split(",")[0]
     with pytest.raises(BadInput, match=f'^method {name}: unknown setting "nonsense"; .+') as told:
         methods.build(name, nonsense=1)
     assert "\n" not in str(told.value)
-    if CASES[name].bad:
-        settings, words = CASES[name].bad
+    if bad:
+        settings, words = bad
         with pytest.raises(BadInput, match=f"{name}: .*{re.escape(words)}") as told:
             methods.build(name, **settings)
         assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", methods.names())
 def test_it_has_a_card(name):
     text = (ROOM / name / "README.md").read_text()
     assert re.match(r"# \S.*\n\n\S", text)
@@ -132,19 +145,15 @@ def test_it_has_a_card(name):
 # ---------------------------------------------------------------- two at once
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", methods.names())
 def test_those_it_excludes_exist_and_say_why(name):
-    assert methods.build(name, **CASES[name].settings).name == name
-    for other, why in methods.build(name, **CASES[name].settings).excludes().items():
+    assert make(name).name == name
+    for other, why in make(name).excludes().items():
         assert other in methods.names() and why
         with pytest.raises(BadInput, match=f"{name} and {other} exclude each other: {why}"):
             methods.check_together([make(name), make(other)])
         with pytest.raises(BadInput, match=r"exclude each other: .*; leave one out"):
             methods.check_together([make(other), Method(), make(name)])
-
-
-def make(name):
-    return methods.build(name, **CASES[name].settings)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +166,15 @@ def test_fit_takes_no_two_that_exclude_each_other(pair):
             model, images(40), settings=loop.Settings(batch_size=16),
             methods=[make(name) for name in pair], verbose=False,
         )  # fmt: skip
+
+
+def test_a_memory_budget_excludes_a_batch_that_another_method_sets():
+    budget = methods.build("prune_train", memory_bytes=2**30)
+    with pytest.raises(
+        BadInput, match="prune_train and batch_growth exclude each other: each sets"
+    ):
+        methods.check_together([budget, make("batch_growth")])
+    methods.check_together([make("prune_train"), make("batch_growth")])
 
 
 def test_those_that_exclude_nobody_go_together():

@@ -100,3 +100,12 @@ def test_an_optimizer_without_a_velocity_is_noticed(optimizer):
     made.append(fit(start, images(), settings=settings, verbose=False))
     for a, b in zip(*(each.model.get_weights() for each in made), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_an_optimizer_that_gets_a_velocity_later_is_none_without(recwarn):
+    sgd = {"name": "sgd", "momentum": 0.9}
+    switch = methods.build("switch_optimizer", epoch=1, optimizer=sgd, learning_rate=0.01)
+    settings = Settings(epochs=2, batch_size=32, optimizer={"name": "adam"})
+    both = [switch, methods.build("momentum_correction")]
+    fit(convnet(), images(), settings=settings, methods=both, verbose=False)
+    assert not [w for w in recwarn if issubclass(w.category, NoEffectWarning)]

@@ -454,7 +454,7 @@ def test_thresholds_and_multiples():
     assert (np.array(rounded.kernel)[..., 3] == np.float32(-2e-4)).all()  # the larger one
 
 
-def test_momentum_follows_so_that_the_next_step_is_that_of_the_masked_model():
+def test_momentum_follows_what_is_left():
     model = lively(residual())
     zero(model, ["b0_one"], ["b0_two"], channels=(0,))
     zero(model, ["b1_two"], channels=range(6))
@@ -480,6 +480,18 @@ def test_momentum_follows_so_that_the_next_step_is_that_of_the_masked_model():
         if path == "b0_two/kernel":
             value = value[:, :, 1:]
         np.testing.assert_allclose(slots[name], value, rtol=1e-6)
+
+
+def test_channels_that_a_frozen_kernel_makes_are_not_penalised():
+    model = sequential()
+    model.get_layer("one").trainable = False
+    lasso = GroupLasso(model)
+    assert {g.layer for g in lasso.groups if g.counts.any()} == {"two", "hidden", "logits"}
+    (read,) = (g for g in lasso.groups if g.layer == "two" and g.reads)
+    assert not read.counts.any()
+    zero(model, ["one"], [], channels=(2,))
+    (read,) = (g for g in GroupLasso(model).groups if g.layer == "two" and g.reads)
+    assert read.counts.tolist() == [0, 0, 1, 0, 0, 0]  # what is zero there may leave
 
 
 def test_nothing_prunable_nothing_done():

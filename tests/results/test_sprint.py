@@ -26,6 +26,6 @@ def test_ninety_four_percent_over_five_seeds_in_six_minutes(rows):
 def test_stock_keras_is_extrapolated_and_says_from_what(rows):
     stock = rows["stock Keras"]
     assert stock["measured_epochs"] == CONFIG["stock"]["measured_epochs"] >= 1
-    assert rows["cifar10_sprint"]["times_faster_than_stock"] == pytest.approx(
-        stock["train_seconds"] / rows["cifar10_sprint"]["train_seconds_mean"]
-    )
+    row = rows["cifar10_sprint"]
+    seconds = row["train_seconds_mean"] + row["compile_seconds_mean"]
+    assert row["times_faster_than_stock"] == pytest.approx(stock["train_seconds"] / seconds)

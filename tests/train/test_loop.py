@@ -477,6 +477,7 @@ def test_settings_that_do_not_fit_say_so(change, words):
         ({"precision": "mixed_float8"}, '"mixed_float16"'),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"loss_scale": "static"}, "loss_scale='static'"),
+        ({"loss_scale": 2**26}, "loss_scale=67108864"),
         ({"augment": {"flipp": True}}, '"flip"'),
         ({"epoch": 3}, '"epochs"'),
     ],

@@ -76,9 +76,45 @@ def test_a_checkpoint_of_another_version_says_so(tmp_path):
         train(tmp_path, stop)
     path = tmp_path / "checkpoint.npz"
     with np.load(path) as archive:
-        kept = {key: archive[key] for key in archive.files if key != "variable_3"}
-    np.savez(path, **kept)
-    with pytest.raises(
-        BadInput, match=r"checkpoint .* does not fit this run .*variable_3.*remove it"
-    ):
+        whole = dict(archive)
+    reshaped = {**whole, "variable_3": np.zeros(99, np.float32)}
+    for kept in ({key: whole[key] for key in whole if key != "variable_3"}, reshaped):
+        np.savez(path, **kept)
+        with pytest.raises(BadInput, match=r"checkpoint .* does not fit this run .*remove it"):
+            train(tmp_path)
+    np.savez(path, **whole | {"header": np.array("{}")})
+    with pytest.raises(BadInput, match=r"cannot be read .*identity.*remove it"):
         train(tmp_path)
+
+
+def test_names_that_keras_gives_are_no_other_run(tmp_path):
+    def build():
+        inner = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Activation("relu")])
+        x = inner(inputs := keras.Input((8, 8, 1)))
+        x = keras.layers.Activation("relu")(keras.layers.Flatten()(x))
+        outputs = keras.layers.Dense(4, kernel_initializer="zeros")(x)
+        return keras.Model(inputs, outputs)
+
+    settings = Settings(epochs=1, batch_size=32, learning_rate=np.float32(0.125))
+    first, second = (
+        fit(build(), images(), settings=settings, workdir=tmp_path, verbose=False) for _ in range(2)
+    )
+    assert_same_run(first, second)
+    with pytest.raises(BadInput, match="holds another run: its model is"):
+        other = keras.models.clone_model(build(), clone_function=sigmoid)
+        fit(other, images(), settings=settings, workdir=tmp_path, verbose=False)
+
+
+def sigmoid(layer):
+    """The layer, but for activations, which become sigmoids of the same name."""
+    if isinstance(layer, keras.layers.Activation):
+        return keras.layers.Activation("sigmoid", name=layer.name)
+    return layer.__class__.from_config(layer.get_config())
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path):
+    for name in (".model.x.keras", ".trained.x.json", ".history.x.json", ".checkpoint.x.npz"):
+        (tmp_path / name).write_bytes(b"half")
+    fit(convnet(), images(), settings=Settings(epochs=1, batch_size=32), workdir=tmp_path,
+        verbose=False)  # fmt: skip
+    assert not list(tmp_path.glob(".*"))

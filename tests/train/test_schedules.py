@@ -83,6 +83,7 @@ def test_never_above_the_peak_never_negative_and_survives_serialization(name, wa
         ({"name": "step", "milestones": (8, 4)}, "milestones"),
         ({"name": "triangular", "peak_at": 0.0}, "peak_at"),
         ({"name": "warm_restarts", "first_epochs": 0}, "first_epochs"),
+        ({"name": "warm_restarts", "multiply": 0.5}, "multiply=0.5 must be at least 1"),
     ],
 )
 def test_bad_schedules_say_what_is_wrong(schedule, words):

@@ -25,6 +25,12 @@ from tfeffi.train.settings import Settings
 from tfeffi.train.state import Best, Run
 
 NAME = "checkpoint.npz"
+PARTS = (
+    "checkpoint",
+    "model",
+    "history",
+    "trained",
+)  # what a run writes, each under a name of its own
 
 
 def fingerprint(
@@ -39,9 +45,8 @@ def fingerprint(
         settings: all but how often is saved.
         methods: their classes and `settings()`.
     """
-    architecture = model.to_json()
-    for number, part in enumerate([model, *model.layers]):
-        architecture = architecture.replace(json.dumps(part.name), f'"#{number}"')
+    names = {layer.name: f"#{number}" for number, layer in enumerate(derived.inside(model))}
+    architecture = json.dumps(_renamed(json.loads(model.to_json()), names))
     weights = [w.numpy() for w in model.weights]
     images = [[d.images[:: max(1, len(d) // 1000)], d.labels] for d in data]
     for digested, d in zip(images, data, strict=True):
@@ -54,7 +59,17 @@ def fingerprint(
         "data": [f"{d.name} {d.split} {_digest(*i)}" for d, i in zip(data, images, strict=True)],
         "methods": [[type(m).__name__, m.settings()] for m in methods],
     }
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps(values, default=float))  # a number of numpy's is one, too
+
+
+def _renamed(config, names: dict[str, str], key: str = ""):
+    """A model's config with its layers' names, at any depth, exchanged where they stand as names."""
+    if isinstance(config, dict):
+        return {k: _renamed(value, names, k) for k, value in config.items()}
+    if isinstance(config, list):
+        return [_renamed(value, names, key) for value in config]
+    is_name = key in ("name", "keras_history", "input_layers", "output_layers")
+    return names.get(config, config) if is_name and isinstance(config, str) else config
 
 
 def _digest(*parts) -> str:
@@ -86,8 +101,9 @@ class Keeper:
     def __init__(self, folder: pathlib.Path | None, identity: dict, seconds: float):
         self.folder, self.identity, self.seconds = folder, identity, seconds
         self._saved = time.perf_counter()
-        for stale in folder.glob(f".{pathlib.Path(NAME).stem}.*") if folder else ():
-            stale.unlink()  # of a run that was killed while it saved
+        for part in PARTS if folder else ():
+            for stale in folder.glob(f".{part}.*"):
+                stale.unlink()  # of a run that was killed while it saved
 
     def __call__(self, run: Run) -> None:
         """Saves if it is time to."""
@@ -125,12 +141,13 @@ def restore(run: Run, folder: pathlib.Path, identity: dict) -> bool:
         with np.load(path, allow_pickle=False) as archive:
             stored = {key: archive[key] for key in archive.files}
         header = json.loads(str(stored.pop("header")))
+        found = header["identity"]
     except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BadInput(f'fit: checkpoint "{path}" cannot be read ({error}); remove it') from error
-    check_fingerprint(header["identity"], identity, folder)
+    check_fingerprint(found, identity, folder)
     try:
         _take(run, header, stored)
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, ValueError) as error:
         raise BadInput(
             f'fit: checkpoint "{path}" does not fit this run ({error!r}), as of another version of '
             "tfeffi; remove it"

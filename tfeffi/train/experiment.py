@@ -61,6 +61,11 @@ def check_sections(config: Mapping[str, Any]) -> None:
             )
     if not isinstance(config["train"], Mapping):
         raise BadInput(f"config: section train={config['train']!r} must be a mapping")
+    if "seed" in config["train"]:
+        raise BadInput(
+            f"config: train.seed={config['train']['seed']!r} would not be used: every replicate has its "
+            "own; set config.seed, or a strategy's seeds"
+        )
     methods = config.get("methods", ())
     if not isinstance(methods, list | tuple):
         raise BadInput(f'config: methods={methods!r} must be a list of {{"name": ...}}')

@@ -271,7 +271,8 @@ def _run_steps(run: Run, train_step, reporter: Reporter, keep: checkpoint.Keeper
 
 def _stop_if_diverged(run: Run) -> None:
     if (bad := int(run.totals.bad_step)) >= 0:
-        raise _diverged(run, f"the loss is not finite at step {bad} (epoch {run.epoch + 1})", bad)
+        rate = run.learning_rate_at(run.updates - 1 - (run.step - bad))
+        raise _diverged(f"the loss is not finite at step {bad} (epoch {run.epoch + 1})", rate)
     scale = run.loss_scale
     hopeless = min(STUCK_AT, run.steps_per_epoch)
     if isinstance(scale, precision.LossScale) and int(scale.stuck_steps) >= hopeless:
@@ -282,8 +283,7 @@ def _stop_if_diverged(run: Run) -> None:
         )
 
 
-def _diverged(run: Run, what: str, step: int) -> Diverged:
-    rate = run.learning_rate_at(run.updates - 1 - (run.step - step))
+def _diverged(what: str, rate: float) -> Diverged:
     return Diverged(
         f"fit: {what}, learning rate {rate:g}; lower the learning rate, warm up longer, or check "
         "the data"
@@ -311,7 +311,8 @@ def _close_epoch(run: Run, row: dict[str, float], evaluate: Evaluator, reporter:
     if run.validation is not None and (run.epoch % s.evaluate_every == 0 or run.epoch == s.epochs):
         row |= {f"validation_{k}": v for k, v in evaluate(run.validation).items()}
         if not math.isfinite(row["validation_loss"]):
-            raise _diverged(run, f"the validation loss is not finite at step {run.step}", run.step)
+            what = f"the validation loss is not finite at step {run.step}"
+            raise _diverged(what, row["learning_rate"])  # methods may have changed the rate since
     if isinstance(run.loss_scale, precision.LossScale):
         row["loss_scale"] = float(run.loss_scale.scale)
         row["skipped_steps"] = int(run.loss_scale.skipped_steps)
@@ -354,7 +355,8 @@ def _finish(run: Run) -> Trained:
     with tf.distribute.get_strategy().scope():
         made = precision.recast(model, "float32")
     if not all(np.isfinite(w.numpy()).all() for w in made.weights):
-        raise _diverged(run, f"weights are not finite after step {run.step}", run.step)
+        rate = run.history[-1]["learning_rate"]
+        raise _diverged(f"weights are not finite after step {run.step}", rate)
     return Trained(
         made, run.history, run.seconds, run.compile_seconds, run.train_macs, epoch,
         peak_memory_mb(),

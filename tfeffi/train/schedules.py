@@ -156,6 +156,8 @@ def warm_restarts(
     """SGDR (Loshchilov & Hutter 2016): cosines of first_epochs·multiplyⁱ, peaks times decayⁱ."""
     if first_epochs <= 0:
         raise BadInput(f"schedule warm_restarts: first_epochs={first_epochs} must be above 0")
+    if multiply < 1:
+        raise BadInput(f"schedule warm_restarts: multiply={multiply} must be at least 1")
     first = max(1, round(first_epochs * per_epoch))
     return CosineDecayRestarts(learning_rate, first, t_mul=multiply, m_mul=decay, alpha=final)
 

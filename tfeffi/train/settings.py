@@ -111,8 +111,10 @@ class Settings:
             is_share = isinstance(momentum, numbers.Real) and 0 <= momentum < 1
             _demand(is_share, "batch_norm_momentum", momentum, "in [0, 1), or None")
         if self.loss_scale != "dynamic":
-            _demand(isinstance(self.loss_scale, int | float) and self.loss_scale >= 1,
-                    "loss_scale", self.loss_scale, '"dynamic" or a factor of at least 1')  # fmt: skip
+            _demand(
+                isinstance(self.loss_scale, int | float) and 1 <= self.loss_scale <= 2**24,
+                "loss_scale", self.loss_scale, '"dynamic" or a factor of at least 1, at most 2**24',
+            )  # fmt: skip
         _demand(isinstance(self.seed, int), "seed", self.seed, "a whole number")
         if self.early_stopping and (self.loss, self.monitor) == (LOSSES[1], "validation_accuracy"):
             raise BadInput(

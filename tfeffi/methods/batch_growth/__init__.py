@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from tfeffi.analysis.noise_scale import noise_scale
 from tfeffi.errors import BadInput
 from tfeffi.methods.method import Method, NoEffectWarning
+from tfeffi.methods.net2net import Net2Net
 from tfeffi.methods.switch_optimizer import SwitchOptimizer
 
 
@@ -55,10 +56,11 @@ class BatchGrowth(Method):
 
     def on_model(self, run) -> None:
         before = run.methods[: run.methods.index(self)]
-        if any(isinstance(method, SwitchOptimizer) for method in before):
+        changers = [m.name for m in before if isinstance(m, SwitchOptimizer | Net2Net)]
+        if changers:
             raise BadInput(
-                "batch_growth: list it ahead of switch_optimizer; it logs the noise of the epoch's own "
-                "optimizer"
+                f"batch_growth: list it ahead of {changers[0]}; it logs the noise of the epoch's own "
+                "optimizer and rate"
             )
         self.milestones, self.factor = _decays_of(run.settings.schedule)
         examples, first = len(run.train), run.settings.batch_size

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfeffi.methods.method import Method, NoEffectWarning
+from tfeffi.methods.switch_optimizer import SwitchOptimizer
 
 
 def corrected(velocity, old_rate, new_rate):
@@ -33,7 +34,8 @@ class MomentumCorrection(Method):
     def on_model(self, run) -> None:
         optimizer = run.settings.optimizer
         self.rate = tf.Variable(0.0, trainable=False)  # that of the last step; 0: there was none
-        if optimizer.get("name") != "sgd" or not optimizer.get("momentum"):
+        later = [m.settings()["optimizer"] for m in run.methods if isinstance(m, SwitchOptimizer)]
+        if not any(o.get("name") == "sgd" and o.get("momentum") for o in (optimizer, *later)):
             warnings.warn(
                 f"momentum_correction: optimizer {dict(optimizer)} keeps no learning rate in a "
                 'velocity; take {"name": "sgd", "momentum": ...}',

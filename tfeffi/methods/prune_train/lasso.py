@@ -314,11 +314,19 @@ def _shares(coupling: Coupling, groups: tuple[Groups, ...], input_shape) -> np.n
 
 
 def _groups(coupling: Coupling) -> Iterator[Groups]:
-    for side in (*kernels.made(coupling), *kernels.read(coupling)):
+    sides = (*kernels.made(coupling), *kernels.read(coupling))
+    held = {  # what a frozen kernel makes or reads will never be zero there
+        int(c)
+        for side in sides
+        if not side.variable.trainable
+        for c in side.classes[side.rows().any(axis=1)]
+    }
+    stay = held | set(coupling.classes.pinned)
+    for side in sides:
         classes, number = np.unique(side.classes, return_inverse=True)
         own = len(classes) == len(side.classes)
         order = side.classes if own else classes
-        counts = np.array([int(c) not in coupling.classes.pinned for c in order], np.float32)
+        counts = np.array([int(c) not in stay for c in order], np.float32)
         if counts.any() and side.variable.trainable:
             yield Groups(
                 side.layer, side.variable, side.axis, side.reads,

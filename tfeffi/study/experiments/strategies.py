@@ -31,6 +31,7 @@ from tfeffi.train import Settings, experiment, loop, losses, state
 from tfeffi.train.settings import LOSSES
 
 SECTIONS = ("model", "train", "methods")
+OF_GROUP = ("seeds", "strategies")
 REMOVED = {  # what a method saves, by the column of which it is a share
     "train_macs_removed": "train_macs", "train_seconds_removed": "train_seconds",
     "all_seconds_removed": "all_seconds", "macs_removed": "macs", "params_removed": "params",
@@ -94,9 +95,14 @@ def plan(config: Mapping[str, Any], images: Images) -> dict[str, dict[str, dict]
 def _groups(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """The sections by the name of their group; with `config.only` what is named there."""
     experiment.check_sections(config)
-    groups = config.get("groups") or {config["name"]: config}
+    own = ("groups",) if config.get("groups") else OF_GROUP
+    check_keys("config", config, ("name", "experiment", "only", *SECTIONS, "data", *own))
+    groups = config.get("groups") or {
+        config["name"]: {key: config[key] for key in OF_GROUP if key in config}
+    }
     of: dict[str, str] = {}
     for group, section in groups.items():
+        check_keys(f'config.groups: "{group}"', section, OF_GROUP)
         for name in section.get("strategies", ()):
             if name in of:
                 raise BadInput(
@@ -145,6 +151,7 @@ def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) ->
     for name, changes in section["strategies"].items():
         check_keys(f'strategy "{name}"', changes, SECTIONS)
         specs[name] = _spec(config, changes)
+        experiment.check_sections({"name": name, **specs[name]})
     return specs
 
 
