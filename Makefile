@@ -13,7 +13,7 @@ demo: $(READY)
 
 sprint: $(READY)  # CIFAR-10 to 94 %: minutes a seed with AMX, hours without
 	$(BIN)/tfeffi-fetch-data --dataset=cifar10
-	$(BIN)/tfeffi-experiment --config=configs/cifar10_sprint.py '--config.ablations={}'
+	$(BIN)/tfeffi-experiment --config=configs/cifar10_sprint.py
 
 test: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

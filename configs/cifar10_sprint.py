@@ -13,9 +13,9 @@ epochs was settled after two shorter trials of seed 0 (8 and 10 epochs), which w
 Source: Jordan 2024, arXiv 2404.00498; Jordan et al. 2024, "Muon".
 
 Cost: six epochs of 118 M MACs an image, and five of less, are 0.287 PFLOP. A CPU with AMX, not shared
-with others, takes some minutes a seed; without AMX take a night. The ablations and stock Keras (an epoch,
-extrapolated: fourteen minutes with AMX), come on top: --config.ablations={} and --config.stock={} leave
-them out. What is measured is kept and not measured again.
+with others, takes some minutes a seed; without AMX take a night. Stock Keras (an epoch, extrapolated:
+fourteen minutes with AMX) comes on top: --config.stock={} leaves it out. What is measured is kept and not
+measured again. What each part is good for: configs/cifar10_sprint_parts.py.
 
 Read with care: the figures of a seed are cached when it is done, its seconds with it. Seconds taken
 while something else ran are no seconds; remove those cells.
@@ -55,16 +55,6 @@ def get_config():
                 "test_views": "flip_and_move",
             },
             "methods": (WHITENING, GROWING),
-            "ablation_replicates": 2,
-            "ablations": ConfigDict(
-                {
-                    "full size": {"methods": (WHITENING,), "train": {"epochs": 8}},
-                    "no whitening": {"methods": (GROWING,)},
-                    "random flips": {"train": {"augment": {"translate": 2, "flip": True}}},
-                    "look-ahead": {"methods": (WHITENING, GROWING, {"name": "look_ahead"})},
-                },
-                sort_keys=False,
-            ),
             "stock": {
                 "model": {
                     "name": "resnet_imagenet", "depth": 18, "stem": "3x3",

@@ -487,11 +487,7 @@ def test_channels_that_a_frozen_kernel_makes_are_not_penalised():
     model.get_layer("one").trainable = False
     lasso = GroupLasso(model)
     assert {g.layer for g in lasso.groups if g.counts.any()} == {"two", "hidden", "logits"}
-    (read,) = (g for g in lasso.groups if g.layer == "two" and g.reads)
-    assert not read.counts.any()
-    zero(model, ["one"], [], channels=(2,))
-    (read,) = (g for g in GroupLasso(model).groups if g.layer == "two" and g.reads)
-    assert read.counts.tolist() == [0, 0, 1, 0, 0, 0]  # what is zero there may leave
+    assert not [g for g in lasso.groups if g.layer == "two" and g.reads]
 
 
 def test_nothing_prunable_nothing_done():

@@ -152,10 +152,9 @@ def test_without_groups_the_config_is_one(tmp_path):
         ({"seeds": ()}, '"prunetrain" needs "strategies" and "seeds"'),
         ({"strategies": {"a": {"modle": {}}}}, 'strategy "a": unknown key "modle"; .*"model"'),
         ({"model": {}}, "section model={} needs a"),
-        (
-            {"groups": {n: {"seeds": (0,), "strategies": {"a": {}}} for n in ("one", "two")}},
-            'strategy "a" is in groups "one" and "two"',
-        ),
+        ({"groups": {"one": {}}}, 'config: "seeds" beside "groups" is not read; put it into'),
+        ({"epochs": 3}, 'config: unknown key "epochs"'),
+        ({"strategies": {"a": {"train": {"seed": 3}}}}, 'strategy "a": config: train.seed=3'),
         ({"strategies": {"a": {"model": {"num_classes": 5}}}}, 'strategy "a": .*num_classes=10'),
         ({"strategies": {"a": {"train": {"epochs": 0}}}}, 'strategy "a": train setting epochs=0'),
         (
@@ -174,7 +173,7 @@ def test_without_groups_the_config_is_one(tmp_path):
         ({"strategies": {"a": {"model": {"name": "resnot"}}}}, 'strategy "a": .*resnot'),
         (
             {"strategies": {"a": {"methods": ({"ratio": 0.2},)}}},
-            'strategy "a": method .* has no "name"',
+            'strategy "a": config: section methods=.* needs a "name"',
         ),
         (
             {"strategies": {"a": {"methods": ({"name": "prune_train", "ratio": 2},)}}},
@@ -185,6 +184,25 @@ def test_without_groups_the_config_is_one(tmp_path):
 def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, message):
     with pytest.raises(BadInput, match=message):
         run(flat(**changes), tmp_path, verbose=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (
+            {n: {"seeds": (0,), "strategies": {"a": {}}} for n in ("one", "two")},
+            'strategy "a" is in groups "one" and "two"',
+        ),
+        (
+            {"one": {"seeds": (0,), "strategies": {"a": {}}, "train": {"epochs": 9}}},
+            'config.groups: "one": unknown key "train"',
+        ),
+    ],
+)
+def test_groups_that_would_be_misread_are_refused(tmp_path, groups, message):
+    with pytest.raises(BadInput, match=message):
+        run({**CONFIG, "groups": groups}, tmp_path, verbose=False)
     assert not list(tmp_path.iterdir())
 
 

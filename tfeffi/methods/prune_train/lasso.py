@@ -315,13 +315,8 @@ def _shares(coupling: Coupling, groups: tuple[Groups, ...], input_shape) -> np.n
 
 def _groups(coupling: Coupling) -> Iterator[Groups]:
     sides = (*kernels.made(coupling), *kernels.read(coupling))
-    held = {  # what a frozen kernel makes or reads will never be zero there
-        int(c)
-        for side in sides
-        if not side.variable.trainable
-        for c in side.classes[side.rows().any(axis=1)]
-    }
-    stay = held | set(coupling.classes.pinned)
+    frozen = (side.classes for side in sides if not side.variable.trainable)  # never zero there
+    stay = {int(c) for classes in frozen for c in classes} | set(coupling.classes.pinned)
     for side in sides:
         classes, number = np.unique(side.classes, return_inverse=True)
         own = len(classes) == len(side.classes)

@@ -1,8 +1,9 @@
 """A sprint to an accuracy: seeds of one recipe, the same with parts left out, and stock Keras.
 
 `config["ablations"]` says what is changed, `{name: {"train": {...}, "model": {...}, "methods": [...]}}`;
-a list of methods replaces the whole list. `config["stock"]` describes the common way, of which some
-epochs are timed and the whole is extrapolated; `measured_epochs` and `epochs` of that row say how far.
+a list of methods replaces the whole list. `config["recipe"]` is what the row of the recipe itself is
+called, by default as the config. `config["stock"]` describes the common way, of which some epochs are
+timed and the whole is extrapolated; `measured_epochs` and `epochs` of that row say how far.
 """
 
 import inspect
@@ -32,7 +33,7 @@ def measure(config: Mapping[str, Any], cells: Cells) -> Iterator[dict[str, Any]]
     config = {"seed": 0, "replicates": 1, "ablation_replicates": 1, "methods": ()} | dict(config)
     for key, least in (("seed", 0), ("replicates", 1), ("ablation_replicates", 1)):
         experiment.check_whole(key, config[key], least)
-    recipes = {config["name"]: ({}, config["replicates"])}
+    recipes = {config.get("recipe", config["name"]): ({}, config["replicates"])}
     for name, changes in config.get("ablations", {}).items():
         check_keys(f'config.ablations: "{name}"', changes, SECTIONS)
         recipes[name] = (changes, config["ablation_replicates"])

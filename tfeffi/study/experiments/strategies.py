@@ -95,8 +95,10 @@ def plan(config: Mapping[str, Any], images: Images) -> dict[str, dict[str, dict]
 def _groups(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """The sections by the name of their group; with `config.only` what is named there."""
     experiment.check_sections(config)
-    own = ("groups",) if config.get("groups") else OF_GROUP
-    check_keys("config", config, ("name", "experiment", "only", *SECTIONS, "data", *own))
+    known = ("name", "experiment", "only", "data", *SECTIONS, "groups", *OF_GROUP)
+    check_keys("config", config, known)
+    if config.get("groups") and (beside := [key for key in OF_GROUP if key in config]):
+        raise BadInput(f'config: "{beside[0]}" beside "groups" is not read; put it into a group')
     groups = config.get("groups") or {
         config["name"]: {key: config[key] for key in OF_GROUP if key in config}
     }
@@ -125,6 +127,7 @@ def _groups(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
 
 def _begin(spec: Mapping[str, Any], images: Images) -> None:
     """Up to the first step."""
+    experiment.check_sections({"name": "", **spec})
     settings = Settings.from_mapping(spec["train"])
     if settings.early_stopping is not None:
         raise BadInput("early_stopping would look at the test images; leave it out")
@@ -135,8 +138,6 @@ def _begin(spec: Mapping[str, Any], images: Images) -> None:
         )
     strategy = tf.distribute.get_strategy()
     state.check_batch_size(settings.batch_size, len(images), strategy, settings.ghost_batch)
-    if unnamed := [values for values in spec["methods"] if "name" not in values]:
-        raise BadInput(f'method {unnamed[0]} has no "name"; {near("", methods.names())}')
     chosen = [methods.build(**values) for values in spec["methods"]]
     model = experiment.build_model(spec["model"], images)
     losses.check_outputs(model, settings.loss, images.images.shape[1:], images.num_classes)
@@ -151,7 +152,6 @@ def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) ->
     for name, changes in section["strategies"].items():
         check_keys(f'strategy "{name}"', changes, SECTIONS)
         specs[name] = _spec(config, changes)
-        experiment.check_sections({"name": name, **specs[name]})
     return specs
 
 
