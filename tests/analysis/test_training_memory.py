@@ -13,8 +13,9 @@ from tfeffi.train.precision import recast
 
 CODE = """
 import json
+import sys
 import numpy as np
-from tfeffi import data, models
+from tfeffi import compress, data, models
 from tfeffi.analysis.memory import peak_memory_mb, training_memory
 from tfeffi.train import Settings
 from tfeffi.train.loop import CompiledStep, _batches, begin
@@ -24,9 +25,11 @@ images = data.Images(
     class_names=tuple("0123456789"), name="x", split="train",
 )
 model = models.build("resnet_cifar", input_shape=(32, 32, 3), num_classes=10, depth=8)
+if sys.argv[2] == "pruned":
+    model = compress.prune(model, compress.Budget(macs=0.4), importance="l1")[0]
 peaks = []
 for batch in (64, 512):  # the peak only rises
-    run = begin(model, images, None, Settings(batch_size=batch))
+    run = begin(model, images, None, Settings(batch_size=batch, precision=sys.argv[1]))
     step = CompiledStep(run)
     for _ in range(2):
         step(*next(iter(_batches(run))))
@@ -36,9 +39,13 @@ print(json.dumps([(peaks[1] - peaks[0]) / 448, training_memory(run.model).sample
 """
 
 
-def test_a_real_step_takes_what_the_model_of_it_says():
+@pytest.mark.parametrize(
+    "how", [("float32", "whole"), ("float32", "pruned"), ("mixed_bfloat16", "whole")]
+)
+def test_a_real_step_takes_what_the_model_of_it_says(how):
     """The slope over the batch; what does not grow with it is the program and its compiler."""
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", CODE, *how]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     measured, expected = json.loads(done.stdout.splitlines()[-1])
     assert expected == pytest.approx(measured, rel=0.25)
 
