@@ -26,7 +26,9 @@ def test_every_strategy_is_there_with_its_seeds(rows):
 
 def test_more_than_half_of_training_goes(rows):
     row = rows["ResNet-32 PruneTrain"]
-    assert row["n"] >= 2 and row["accuracy_mean"] >= 0.918 > row["accuracy_one_view_mean"]  # as told
+    assert (
+        row["n"] >= 2 and row["accuracy_mean"] >= 0.918 > row["accuracy_one_view_mean"]
+    )  # as told
     assert row["train_macs_removed_mean"] >= 0.55 and row["train_seconds_removed_mean"] >= 0.45
 
 
