@@ -57,7 +57,7 @@ def times(config, width, precisions, rounds):
     for name, values in seconds.items():
         step = quartiles("step_ms", [1e3 * one for one in values])
         columns[name] = {
-            "batch_size": train_step.BATCH, "rounds": rounds, **step,
+            "step_batch_size": train_step.BATCH, "rounds": rounds, **step,
             "images_per_second": 1e3 * train_step.BATCH / step["step_ms"],
             "gmacs_per_second": 1e-6 * macs / step["step_ms"], "step_macs": macs,
             **speedup(values, seconds["float32"]), "peak_memory_mb": memory_of(width, name, depth),

@@ -13,9 +13,9 @@ epochs was settled after two shorter trials of seed 0 (8 and 10 epochs), which w
 Source: Jordan 2024, arXiv 2404.00498; Jordan et al. 2024, "Muon".
 
 Cost: six epochs of 118 M MACs an image, and five of less, are 0.287 PFLOP. A CPU with AMX, not shared
-with others, takes some minutes a seed; without AMX take a night. Stock Keras (an epoch, extrapolated:
-fourteen minutes with AMX) comes on top: --config.stock={} leaves it out. What is measured is kept and not
-measured again. What each part is good for: configs/cifar10_sprint_parts.py.
+with others, takes some minutes a seed; without AMX take a night. What is measured is kept and not
+measured again. What each part is good for: configs/cifar10_sprint_parts.py; against stock Keras:
+configs/sprint_against_stock.py.
 
 Read with care: the figures of a seed are cached when it is done, its seconds with it. Seconds taken
 while something else ran are no seconds; remove those cells.
@@ -55,15 +55,5 @@ def get_config():
                 "test_views": "flip_and_move",
             },
             "methods": (WHITENING, GROWING),
-            "stock": {
-                "model": {
-                    "name": "resnet_imagenet", "depth": 18, "stem": "3x3",
-                    "input_shape": (32, 32, 3), "num_classes": 10,
-                },
-                "data": data,
-                "batch_size": 128,
-                "epochs": 200,
-                "measured_epochs": 1,
-            },
         }
     )  # fmt: skip

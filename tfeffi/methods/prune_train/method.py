@@ -2,13 +2,14 @@
 
 import math
 import numbers
+import warnings
 
 import tensorflow as tf
 
 from tfeffi.analysis.cost import cost
 from tfeffi.analysis.memory import TrainingMemory, largest_batch, training_memory
 from tfeffi.errors import BadInput, near
-from tfeffi.methods.method import Method
+from tfeffi.methods.method import Method, NoEffectWarning
 from tfeffi.methods.prune_train.lasso import (
     GroupLasso,
     check_ratio,
@@ -46,8 +47,15 @@ class PruneTrain(Method):
         self.penalty = tf.Variable(0.0, trainable=False, dtype=tf.float32)  # λ
         self._learn_penalty(run)
         self._params = run.model.count_params()
-        if self._settings["memory_bytes"] is not None:
-            self._largest_batch(run)  # a budget below one image is told now, not after an epoch
+        if (budget := self._settings["memory_bytes"]) is not None:
+            fits = self._largest_batch(run)  # a budget below one image is told now
+            if fits < run.batch_size:
+                warnings.warn(
+                    f"prune_train: memory_bytes={budget:g} is for {fits} images of this model, but the "
+                    f"batch begins with {run.batch_size}; give more, or a smaller batch_size",
+                    NoEffectWarning,
+                    stacklevel=2,
+                )
 
     def extra_loss(self, run):
         if self.variant == "proximal":
