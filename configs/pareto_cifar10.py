@@ -30,8 +30,8 @@ from ml_collections import ConfigDict
 SPRINT = runpy.run_path(str(pathlib.Path(__file__).with_name("cifar10_sprint.py")))
 EPOCHS = 5
 PRUNE = {
-    "name": "prune_train", "ratio": 0.85, "interval": 1 / 8, "start": 0, "variant": "proximal",
-    "weighting": "macs", "coupled": True, "multiple_of": 8, "target": 0.5, "stop": 4,
+    "name": "prune_train", "ratio": 0.85, "interval": 1, "variant": "proximal", "weighting": "macs",
+    "multiple_of": 8, "target": 0.5, "stop": 4, "hold": True,
 }  # fmt: skip
 GROW = {"name": "net2net", "epochs": (2,), "widen": 2.0}
 SIZES = {"name": "progressive_resizing", "sizes": ((0, 16), (2, 24), (4, 32))}
@@ -73,7 +73,6 @@ def of_resnet():
         "bfloat16": {"train": {"precision": "mixed_bfloat16"}},
         "batch of 1024": {"train": large},
         "batch of 1024, linear rule": {"train": linear},
-        "momentum correction": {"train": linear, "methods": ({"name": "momentum_correction"},)},
         "ghost batches": {"train": {**large, "ghost_batch": 128}},
         "steps of the rate": {"train": {"schedule": decays}},
         "growing batch": {
