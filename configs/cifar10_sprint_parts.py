@@ -37,7 +37,6 @@ STEPS = {"name": "step", "milestones": (2, 4), "factor": 0.4}
 def parts():
     """What is changed, by name."""
     both = (WHITENING, GROWING)
-    growing = {"name": "batch_growth", "max_batch": 4000}  # memory
     grow = {"name": "net2net", "epochs": (2,), "widen": dict.fromkeys(CONVOLUTIONS, 2.0)}
     growing = {"name": "batch_growth", "max_batch": 4000}  # images that memory has room for
     return {

@@ -88,6 +88,14 @@ def test_steps_that_float16_skips_do_not_part_the_batch_from_the_rate():
     assert rates[0] == pytest.approx(0.01 * 0.5 * rate_factor(960, 16, 32), rel=1e-5)
 
 
+def test_behind_a_growth_that_leaves_the_rate_alone_it_acts():
+    growth = methods.build("net2net", epochs=[1], widen=1.5)
+    settings = Settings(epochs=3, batch_size=16, schedule=STEPS)
+    both = [growth, methods.build("batch_growth")]
+    rows = fit(convnet(), images(960), settings=settings, methods=both, verbose=False).history
+    assert rows[0]["batch_size"] == 16 and rows[-1]["batch_size"] > 16
+
+
 @pytest.mark.parametrize(
     ("name", "own"),
     [

@@ -33,6 +33,8 @@ def test_stock_keras_is_extrapolated_from_an_epoch_beside_a_seed():
     seconds = ours["train_seconds_mean"] + ours["compile_seconds_mean"]
     assert ours["times_faster_than_stock"] == pytest.approx(stock["train_seconds"] / seconds)
     assert ours["accuracy_mean"] > 0.935  # the sprint as it is now, one seed
+    usual = rows_of(CONFIG)["cifar10_sprint"]["train_seconds_mean"]
+    assert ours["train_seconds_mean"] > 1.5 * usual  # as the page says of that day
 
 
 def test_every_part_was_left_out_and_every_other_method_put_in():

@@ -25,12 +25,7 @@ from tfeffi.train.settings import Settings
 from tfeffi.train.state import Best, Run
 
 NAME = "checkpoint.npz"
-PARTS = (
-    "checkpoint",
-    "model",
-    "history",
-    "trained",
-)  # what a run writes, each under a name of its own
+PARTS = ("checkpoint", "model", "history", "trained")  # the files of a run
 
 
 def fingerprint(

@@ -178,9 +178,8 @@ class Run:
         with self.strategy.scope():
             self.model = fused(model, self.settings)
             if self.model is model and self.strategy.num_replicas_in_sync > 1:
-                self.model = recast(
-                    model, self.settings.precision
-                )  # its variables are of one replica
+                # surgery made its variables for one replica
+                self.model = recast(model, self.settings.precision)
             self.optimizer = slices.apply_to(self.optimizer, self.model, make=self.new_optimizer)
 
     def counters(self) -> dict[str, Any]:

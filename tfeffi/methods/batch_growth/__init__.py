@@ -56,7 +56,12 @@ class BatchGrowth(Method):
 
     def on_model(self, run) -> None:
         before = run.methods[: run.methods.index(self)]
-        changers = [m.name for m in before if isinstance(m, SwitchOptimizer | Net2Net)]
+        changers = [
+            m.name
+            for m in before
+            if isinstance(m, SwitchOptimizer)
+            or (isinstance(m, Net2Net) and m.settings()["learning_rate_factor"] != 1)
+        ]
         if changers:
             raise BadInput(
                 f"batch_growth: list it ahead of {changers[0]}; it logs the noise of the epoch's own "
