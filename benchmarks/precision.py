@@ -19,7 +19,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)  # where a program finds the other benchmarks and configs
 
-BURST = {8: 16, 16: 8, 32: 4, 64: 2}  # steps a turn
+BURST = {2: 16, 4: 16, 8: 16, 16: 8, 32: 4, 64: 2}  # steps a turn
 HALF = "mixed_float16"
 
 

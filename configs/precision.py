@@ -3,8 +3,8 @@
     tfeffi-fetch-data --dataset=cifar10
     python benchmarks/precision.py --output=results/precision.json --figure=docs/gradient_exponents.png
 
-What: ResNet-8 for CIFAR-10 of four widths, a fixed short training in float32 and in mixed_bfloat16;
-and, because CPUs have no float16 convolutions worth the name, a much shorter one of the narrowest in
+What: ResNet-8 for CIFAR-10 of four widths, a fixed training in float32 and in mixed_bfloat16;
+and, because CPUs have no float16 convolutions worth the name, a shorter one of narrow networks in
 mixed_float16 too. Then the gradients of one trained network, of all kernels and of all layers'
 outputs: their exponents in float32, and what real float16 backward passes on the same batch make of
 them without loss scale, with 2¹⁵, and with the largest scale that leaves them finite, where dynamic
@@ -25,7 +25,7 @@ def get_config():
     """The experiment."""
     full = {"batch_size": 128, "learning_rate": 0.1, "augment": {"crop": 4, "flip": True}}
     full["schedule"] = {"name": "triangular"}
-    # Keras's 0.99 looks back on 100 steps: more than an epoch here, and than the short training has
+    # Keras's 0.99 looks back on 100 steps, more than an epoch here
     full["batch_norm_momentum"] = 0.9
     short = {"epochs": 3, "batch_size": 64, "learning_rate": 0.05, "batch_norm_momentum": 0.8}
     return ConfigDict(
@@ -44,8 +44,8 @@ def get_config():
                         "settings": {"epochs": 5, **full},
                     },
                     "short": {
-                        "split": "train[:1000]",
-                        "widths": (8,),
+                        "split": "train[:4000]",
+                        "widths": (2, 4, 8),
                         "precisions": ("float32", "mixed_bfloat16", "mixed_float16"),
                         "settings": short,
                     },
