@@ -44,7 +44,9 @@ def test_rows_of_gradients_have_no_width_and_no_times(monkeypatch):
 def test_every_training_is_there_with_its_times():
     for key, training in (("long", LONG), ("short", SHORT)):
         for exact, row in of(key, training):
-            assert row["n"] == len(CONFIG["seeds"]) >= 2 and row["accuracy_mean"] > 0.1
+            assert (
+                row["n"] == len(CONFIG["seeds"]) >= 2 and row["accuracy_mean"] > 0.2
+            )  # chance: 0.1
             assert row["q1_step_ms"] <= row["step_ms"] <= row["q3_step_ms"]
             assert row["ratio_to"] == exact["name"]
 
@@ -53,7 +55,8 @@ def test_accuracy_does_not_depend_on_the_precision():
     for key, training in (("long", LONG), ("short", SHORT)):
         for exact, row in of(key, training):
             spread = exact["accuracy_std"] + row["accuracy_std"]
-            assert abs(row["accuracy_mean"] - exact["accuracy_mean"]) < 0.01 + spread
+            assert abs(row["accuracy_mean"] - exact["accuracy_mean"]) <= spread  # as the page says
+            assert row.get("skipped_steps_mean", 0) == 0
 
 
 def test_bfloat16_is_faster_and_smaller_where_convolutions_are_wide():
