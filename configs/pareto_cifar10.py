@@ -7,17 +7,17 @@
         --workdir=runs/pareto_cifar10 --output=results/pareto_cifar10.json
 
 What: ResNet-8 with one recipe for five epochs, and from there with one strategy each: bfloat16, large
-batches by two rules, ghost batches, steps of the rate, a growing batch, small images first, PruneTrain,
-Net2Net, both, label smoothing, look-ahead, Muon; then the sprint's network and recipe, shortened, and
-without its whitened patches. All images, crops and alternating flips. The strategies of a group train
-side by side, an epoch in turn, seed by seed. Test accuracy at the end, of one view; nothing is stopped by
-it. The two ratios of PruneTrain were settled after trials of the first seed, scored by it.
+batches by two rules, momentum correction, ghost batches, steps of the rate, a growing batch, small images
+first, PruneTrain, Net2Net, both, label smoothing, look-ahead, Muon; then the sprint's network and recipe,
+shortened, and without its whitened patches. All images, crops and alternating flips. The strategies of a
+group train side by side, an epoch in turn, seed by seed. Test accuracy at the end, of one view; nothing
+is stopped by it. The two ratios of PruneTrain were settled after trials of the first seed, scored by it.
 
 Why: a method pays if its point is not below and right of another's. Each has its paper, this is one page.
 
 Source: the question is that of Buehler 2020, chapter 3; each method's card names its own.
 
-Cost: eighty minutes on two cores with AMX. A process for each row of a group, all at once: peaks of 1.5
+Cost: seventy minutes on two cores with AMX. A process for each row of a group, all at once: peaks of 1.5
 to 3 GB for each of fifteen, and of 4 GB for each of the sprint's three. Nothing is done twice. Without
 bfloat16 in the CPU leave the precision at float32.
 """

@@ -23,6 +23,21 @@ def test_links_and_pictures_are_there(path):
     assert (README.parent / path).exists()
 
 
+def anchors(page):
+    """What a heading is called in a link: lower case, without marks, spaces as dashes."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", one.strip().lower()).replace(" ", "-") for one in headings}
+
+
+PAGES = [README, *README.parent.glob("docs/*.md"), *README.parent.glob("tfeffi/**/README.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(README.parent)))
+def test_links_to_headings_lead_there(page):
+    for path, anchor in re.findall(r"\]\((?!http)([^)#\s]*)#([^)]+)\)", page.read_text()):
+        assert anchor in anchors(page.parent / path if path else page), anchor
+
+
 def test_the_commands_of_the_readme_exist():
     text = README.read_text()
     scripts = (README.parent / "setup.py").read_text()

@@ -49,3 +49,22 @@ def test_float32_steps_take_1_3_times_less_or_all_that_convolutions_leave():
     ceiling = found["width 64 convolution alone, float32"]["gmacs_per_second"]
     row = found["width 64 tfeffi float32"]
     assert row["speedup"] >= 1.3 or row["gmacs_per_second"] >= 0.9 * ceiling
+
+
+def test_how_much_of_the_gap_to_the_convolutions_is_closed():  # as the README says
+    found = rows("train_step")
+
+    def rate(width, candidate):
+        return found[f"width {width} {candidate}"]["gmacs_per_second"]
+
+    for short, precision, closed in (
+        ("float32", "float32", 0.75),
+        ("bfloat16", "mixed_bfloat16", 0.5),
+    ):
+        ceiling = rate(64, f"convolution alone, {short}")
+        gap = ceiling - rate(64, f"fit {precision}")
+        ours = rate(64, f"tfeffi {precision}") - rate(64, f"fit {precision}")
+        assert abs(ours / gap - closed) < 0.05
+        narrow = rate(16, f"convolution alone, {short}")
+        assert rate(16, f"fit {precision}") / narrow < rate(64, f"fit {precision}") / ceiling
+    assert found["width 16 tfeffi float32"]["speedup"] > found["width 64 tfeffi float32"]["speedup"]

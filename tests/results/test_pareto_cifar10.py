@@ -79,7 +79,7 @@ def test_what_the_page_says_of_single_strategies(rows):
     assert 0.75 < seconds["PruneTrain"] / seconds["bfloat16"] < 0.85
     halves = rows["PruneTrain"]["history"]["macs"]  # of the first seed
     assert halves == [halves[0]] * 5 and 0.4 < halves[0] / rows["float32"]["macs_mean"] < 0.5
-    assert rows["Net2Net and PruneTrain"]["macs_mean"] < 12.5e6 / 4
+    assert rows["Net2Net and PruneTrain"]["macs_mean"] < rows["float32"]["macs_mean"] / 4
     plain, whitened = "sprint, 3 epochs, no whitening", "sprint, 3 epochs"
     spread = rows[plain]["accuracy_std"] + rows[whitened]["accuracy_std"]
     assert accuracy[whitened] - accuracy[plain] > spread and seconds[whitened] < seconds[plain]
