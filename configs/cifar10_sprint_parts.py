@@ -1,4 +1,4 @@
-"""What each part of the sprint does to its accuracy, and what other methods would do on top of it.
+"""What two parts of the sprint do to its accuracy, and what other methods would do on top of it.
 
     tfeffi-fetch-data --dataset=cifar10
     tfeffi-experiment --config=configs/cifar10_sprint_parts.py --output=results/cifar10_sprint_parts.json

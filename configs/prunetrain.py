@@ -36,8 +36,8 @@ there. A killed run goes on where it was; nothing is done twice.
 
 from ml_collections import ConfigDict
 
-# Once an epoch, inner channels first, and kernels that keep their norm: what prunetrain_choices and
-# prunetrain_resnet50 were measured with.
+# Once an epoch, inner channels first, and kernels that keep their norm: what prunetrain_choices was
+# measured with.
 FIRST = {"ratio": 0.918, "interval": 1, "hold": True, "target": 0.36}
 # Eight times an epoch, and a channel in all its layers at once.
 WITHIN = {"ratio": 0.87, "interval": 1 / 8, "start": 0, "coupled": True, "target": 0.39}

@@ -4,15 +4,15 @@
     tfeffi-experiment --config=configs/prunetrain_resnet50.py --output=results/prunetrain_resnet50.json
 
 What: as configs/prunetrain.py, with the ResNet-50 of the family for CIFAR-10 (basic blocks, 6·8 + 2
-layers) at its own width of 16, in twelve epochs and in float32. Widths are multiples of 8, as of 16 the
-first stage could not lose any.
+layers; the paper's has bottlenecks) at its own width of 16, in twelve epochs and in float32. Widths are
+multiples of 8, as of 16 the first stage could not lose any.
 
-Why: what is lost where less than half of the paper's second network is left, and how much of that is
-time, in a schedule that fits two cores. In float32 a CPU with AVX2 takes vectors of 8, so that widths of
+Why: what is lost where less than half of a deeper network is left, and how much of that is time, in a
+schedule that fits two cores. In float32 a CPU with AVX2 takes vectors of 8, so that widths of
 8 are not slower than they must be; what goes is nearly all time.
 
 Source: Lym et al. 2019, arXiv 1901.09290, and its reference code: 50 % of training and 70 % of inference
-multiply-adds at 93.1 %, in 182 epochs.
+multiply-adds at 93.1 %, in 182 epochs, of a ResNet-50 of bottlenecks.
 
 Cost: two hours a seed and core of a CPU with AVX2; a seed by `--config.only="('ResNet-50 seed 0',)"`.
 """

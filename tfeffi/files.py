@@ -45,6 +45,12 @@ def refuse_existing(path: str | os.PathLike, what: str = "output") -> None:
         raise BadInput(f'{what} "{path}" exists already; remove it or name another')
 
 
+def is_older(made: str | os.PathLike, source: str | os.PathLike) -> bool:
+    """Whether a file is missing or was written before the one that it is made from."""
+    made, source = pathlib.Path(made), pathlib.Path(source)
+    return not made.exists() or made.stat().st_mtime_ns < source.stat().st_mtime_ns
+
+
 def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

@@ -3,6 +3,7 @@
     tfeffi-sweep --config=configs/demo.py              one model and its variants
     tfeffi-sweep --config=configs/pareto_cifar10.py    many ways to train, each over several seeds
 
+A list of configs is one file: what its strategies or variants have in common, and what each changes.
 Everything is written into --workdir: the trainings, result.json with a row each, report.html. A killed
 sweep goes on where it was; what is finished is not repeated.
 """

@@ -105,6 +105,17 @@ def test_flags_policies_and_settings_stay():
     assert fused.get_layer("inner").get_layer("inner_bn").momentum == 0.7
 
 
+def test_a_frozen_layer_in_a_wrapper_stays_frozen():
+    inputs = keras.Input((3, 8, 8, 2))
+    inner = keras.layers.Conv2D(4, 3, name="inner")
+    x = keras.layers.TimeDistributed(inner, name="wrapper")(inputs)
+    model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(x))
+    inner.trainable = False
+    fused = fuse_batch_normalization(model)
+    assert not fused.get_layer("wrapper").layer.trainable and fused.get_layer("wrapper").trainable
+    assert [w.path for w in fused.trainable_weights] == [w.path for w in model.trainable_weights]
+
+
 def test_a_frozen_model_with_a_thawed_layer():
     model = nested_model()
     model.trainable = False

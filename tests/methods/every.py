@@ -109,8 +109,8 @@ def start(name: str, norm: bool = False) -> keras.Model:
     return CASES[name].prepare(network(norm))
 
 
-def train(name: str, model: keras.Model, precision: str = "float32", **arguments):
-    """Two epochs of two steps with a method that finds something to do."""
+def train(name: str, model: keras.Model, precision="float32", acts=True, **arguments):
+    """Two epochs of two steps with a method that finds something to do; or the same without it."""
     settings = Settings(**{
         "epochs": 2, "batch_size": 16, "precision": precision, "checkpoint_seconds": 0.0,
         "optimizer": {"name": "sgd", "momentum": 0.9}, **CASES[name].train,
@@ -118,8 +118,9 @@ def train(name: str, model: keras.Model, precision: str = "float32", **arguments
     with warnings.catch_warnings():
         warnings.simplefilter("error", NoEffectWarning)
         return fit(
-            model, images(40), settings=settings, methods=[make(name)], verbose=False, **arguments
-        )
+            model, images(40), settings=settings, methods=[make(name)] * acts, verbose=False,
+            **arguments,
+        )  # fmt: skip
 
 
 def numbers(made) -> list[float]:

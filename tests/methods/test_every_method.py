@@ -64,6 +64,12 @@ def test_it_trains(name, trained):
     assert (made.model.count_params() < before.count_params()) == CASES[name].smaller
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_it_makes_a_difference(name, trained):
+    with_it, without = trained(name), train(name, start(name), acts=False)
+    assert numbers(with_it) != numbers(without)
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("name", EVERY)
 def test_it_trains_in_mixed_precision(name, precision, monkeypatch):

@@ -69,7 +69,8 @@ def test_the_pull_back_grows_with_the_training():
 def test_training_ends_on_the_slow_weights():
     model = convnet(norm=False)
     start = [np.array(v) for v in model.variables]
-    _, end = weights_after(model, 6, interval=7, decay=0.5)  # no look before the end
+    with pytest.warns(methods.NoEffectWarning, match="interval=7 is more than the 6 steps"):
+        _, end = weights_after(model, 6, interval=7, decay=0.5)  # no look before the end
     for before, found in zip(start, end, strict=True):
         np.testing.assert_array_equal(before, found)
 

@@ -253,7 +253,11 @@ def test_in_bfloat16():
     [
         ({"widen": 0.5}, "widen=0.5 asks for fewer channels"),
         ({"widen": {"stem": 0.5}}, "asks for fewer channels"),
+        ({"widen": 0}, "widen=0 asks for fewer channels"),
+        ({"widen": False}, "widen=False asks for fewer channels"),
+        ({"widen": {"stem": 0}}, "asks for fewer channels"),
         ({"widen": None}, "give widen, deepen or both"),
+        ({"widen": {}}, "give widen, deepen or both"),
         ({"epochs": [0]}, r"epochs=\[0\] must be whole numbers"),
         ({"epochs": []}, r"epochs=\[\]"),
         ({"epochs": 2.0}, r"epochs=\[2.0\] must be whole numbers"),

@@ -809,6 +809,13 @@ def test_the_batch_never_shrinks():
         assert trained(None, [method], epochs=1).history[-1]["batch_size"] == 32
 
 
+def test_the_batch_is_a_multiple_also_at_its_limit():
+    budget = training_memory(residual(), slots=1).bytes(400)
+    for limit, largest in ((100, 96), (None, 192)):  # there are 192 images
+        method = methods.build("prune_train", **STRONG, memory_bytes=budget, max_batch=limit)
+        assert trained(None, [method], epochs=1).history[-1]["batch_size"] == largest
+
+
 def test_ghost_batches_divide_the_growing_batch():
     budget = training_memory(residual(), slots=1).bytes(70)
     method = methods.build("prune_train", **STRONG, memory_bytes=budget, granularity=8)
@@ -825,6 +832,16 @@ def test_the_batch_shrinks_when_another_method_lets_the_model_grow():
     assert batches[0] == 64 > batches[1]
     last = training_memory(made.model, slots=1)
     assert last.bytes(batches[-1]) <= budget
+
+
+def test_a_model_that_grows_out_of_the_memory_trains_on_with_the_smallest_batch():
+    budget = training_memory(residual(), slots=1).bytes(4)
+    growth = methods.build("net2net", epochs=[1], widen=8.0)
+    method = methods.build("prune_train", ratio=0.1, interval=9, memory_bytes=budget)
+    assert training_memory(tfeffi.widen(residual(), 8.0)[0], slots=1).bytes(1) > budget
+    with pytest.warns(methods.NoEffectWarning, match="too little for the model that has grown"):
+        made = trained(None, [growth, method], epochs=2, batch_size=4, ghost_batch=2)
+    assert [row["batch_size"] for row in made.history] == [2, 2]
 
 
 @pytest.mark.parametrize("epochs", [[2], [3]])
@@ -902,7 +919,7 @@ def test_a_start_after_the_end():
 
 
 def test_a_budget_below_one_image():
-    with pytest.raises(BadInput, match="are below one image, which needs"):
+    with pytest.raises(BadInput, match=r"memory_bytes=1000: .* below one image, which needs"):
         trained(None, [methods.build("prune_train", memory_bytes=1000)])
 
 

@@ -83,7 +83,7 @@ def test_a_loss_scale_takes_gradients_out_of_the_underflow():
         assert scaled["zero_share"] + scaled["subnormal_share"] < lost / 2
 
 
-def test_the_dynamic_scale_is_the_largest_that_fits():
+def test_the_dynamic_scale_is_a_large_one_that_fits():
     found = rows()
     assert found["weights dynamic"]["overflow_share"] == 0
     assert found["weights dynamic"]["scale"] >= 2**15

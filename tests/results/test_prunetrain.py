@@ -5,6 +5,8 @@ import pathlib
 import pytest
 
 from configs import prunetrain as card
+from tfeffi import models
+from tfeffi.analysis.cost import cost
 from tfeffi.study.results import Result
 
 RESULT = pathlib.Path(__file__).parents[2] / "results" / "prunetrain.json"
@@ -30,6 +32,17 @@ def test_more_than_half_of_training_goes(rows):
         row["n"] >= 2 and row["accuracy_mean"] >= 0.918 > row["accuracy_one_view_mean"]
     )  # as told
     assert row["train_macs_removed_mean"] >= 0.55 and row["train_seconds_removed_mean"] >= 0.45
+
+
+def test_what_is_left_has_more_multiply_adds_than_the_papers_network(rows):
+    paper = models.build("resnet_cifar", depth=32, input_shape=(32, 32, 3), num_classes=10)
+    share = cost(paper).macs / rows["ResNet-32 PruneTrain"]["macs_mean"]
+    assert 0.6 < share < 0.7  # two thirds, as told
+
+
+def test_memory_does_not_fall(rows):
+    dense, pruned = rows["ResNet-32"], rows["ResNet-32 PruneTrain"]
+    assert pruned["peak_memory_mb_mean"] > dense["peak_memory_mb_mean"]
 
 
 def test_the_four_measures_are_there_for_every_epoch(rows):

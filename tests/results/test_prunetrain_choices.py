@@ -66,3 +66,10 @@ def test_growing_and_pruning_in_cycles_is_the_shortest_and_the_least_accurate(ro
         assert both["macs_mean"] <= row["macs_mean"]
         assert both["train_seconds_mean"] <= row["train_seconds_mean"]
         assert row["train_seconds_mean"] <= rows["Net2Net"]["train_seconds_mean"]
+
+
+def test_grown_and_pruned_it_stays_near_chance_for_five_epochs(rows):
+    both, dense = (
+        rows[name]["history"]["validation_accuracy"] for name in ("Net2Net and PruneTrain", "dense")
+    )
+    assert max(both[:5]) < 0.15 < 0.25 <= min(dense[:5]) and both[5] > 0.4

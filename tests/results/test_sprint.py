@@ -37,7 +37,7 @@ def test_stock_keras_is_extrapolated_from_an_epoch_beside_a_seed():
     assert ours["train_seconds_mean"] > 1.5 * usual  # as the page says of that day
 
 
-def test_every_part_was_left_out_and_every_other_method_put_in():
+def test_every_change_of_the_config_was_trained_over_two_seeds():
     rows = rows_of(PARTS)
     assert list(rows) == [PARTS["recipe"], *PARTS["ablations"]]
     for name, row in rows.items():
@@ -55,8 +55,9 @@ def test_what_the_page_says_of_the_parts():
         assert is_beyond == (name != "no whitening"), name
     front = {row["name"]: row for row in Result.read(RESULTS / "pareto_cifar10.json").rows}
     shorter = front["sprint, 3 epochs"]
-    for name in ("PruneTrain", "Net2Net"):
-        assert rows[name]["accuracy_mean"] < shorter["accuracy_mean"]
+    for name, sign in (("PruneTrain", 1), ("Net2Net", -1)):  # less; no more
+        spread = rows[name]["accuracy_std"] + shorter["accuracy_std"]
+        assert shorter["accuracy_mean"] - rows[name]["accuracy_mean"] > sign * spread
         assert rows[name]["train_macs"] > shorter["train_macs_mean"]
     assert rows["growing batch"]["accuracy_mean"] < rows["steps of the rate"]["accuracy_mean"]
     full = rows["full size, three epochs"]

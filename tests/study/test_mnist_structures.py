@@ -47,6 +47,16 @@ def test_trained_once_counted_and_timed_when_asked_for(tmp_path):
     assert (tmp_path / "after.png").stat().st_size > (tmp_path / "before.png").stat().st_size
 
 
+def test_an_untrained_variant_that_changed_is_built_anew(tmp_path):
+    few = CONFIG | {"curves": {"conv1": (), "conv2": (), "conv3": ()}}
+    rows = []
+    for rank in (5, 4):
+        above = {"ranks": {"conv1": rank}, "trained": False}
+        result = experiments.run(few | {"variants": {"2d": {}, "above": above}}, tmp_path, False)
+        rows.append(result.row("above"))
+    assert rows[1]["macs"] < rows[0]["macs"] and rows[1]["bytes"] < rows[0]["bytes"]
+
+
 def test_a_separable_network_is_built_too():
     model = mnist_structures.build({"separable": 1}, seed=0)
     assert cost(model).macs < 1_000_000 and model.output_shape == (None, 10)

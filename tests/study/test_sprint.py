@@ -103,6 +103,15 @@ def test_an_ablation_changes_what_it_names_and_nothing_else():
         ),
         ({"ablations": {"b": {"methods": [{"layer": "x"}]}}}, '"b": config: .* needs a "name"'),
         ({"ablations": {"b": {"train": {"seed": 1}}}}, '"b": config: train.seed=1 would not be'),
+        ({"ablations": {"b": {"train": {"batch_size": 65}}}}, '"b": .*batch_size=65'),
+        (
+            {"ablations": {"b": {"methods": [{"name": "keep_zeros"}, {"name": "prune_train"}]}}},
+            '"b": .*exclude each other',
+        ),
+        (
+            {"ablations": {"b": {"train": {"schedule": {"name": "constant", "warmup_epochs": 3}}}}},
+            '"b": .*warmup_epochs=3',
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_anything_is(tmp_path, changes, words):

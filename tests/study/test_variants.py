@@ -199,6 +199,7 @@ def test_variants_that_cannot_be_made_say_so_before_anything_is_trained(given, w
     [
         ({"replicates": 2}, "sweep runs one replicate"),
         ({"train": {"epoch": 2}}, 'config.train: .*"epochs"'),
+        ({"train": {"loss": "reconstruction"}}, 'loss="reconstruction" has no accuracy'),
     ],
 )
 def test_a_config_that_cannot_be_swept_says_so_before_anything_is_trained(change, words, tmp_path):

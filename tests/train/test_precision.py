@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfeffi.train.precision import MAX_SCALE, LossScale, NoScale, loss_scale_for, recast
+from tfeffi.study import machine
+from tfeffi.train.precision import (
+    MAX_SCALE,
+    LossScale,
+    NoScale,
+    loss_scale_for,
+    recast,
+    warn_if_slow,
+)
 
 HALF = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 
@@ -133,3 +141,15 @@ def test_only_float16_is_scaled():
     assert isinstance(loss_scale_for("mixed_bfloat16", "dynamic"), NoScale)
     assert isinstance(loss_scale_for("float32", 8.0), NoScale)
     assert not loss_scale_for("mixed_float16", 8.0).dynamic
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU has what CPUs lack")
+def test_sixteen_bits_that_a_cpu_has_no_convolutions_for_are_warned_of(recwarn):
+    warn_if_slow("float32")
+    assert not recwarn
+    with pytest.warns(UserWarning, match='"mixed_float16" takes many times as long'):
+        warn_if_slow("mixed_float16")
+    warn_if_slow("mixed_bfloat16")
+    features = machine.hardware()["cpu_features"]
+    narrow = "avx2" in features and "avx512f" not in features
+    assert len(recwarn) == int(narrow)

@@ -62,8 +62,12 @@ def _exchanged(config: Any, classes: Mapping[str, type[keras.Layer]]) -> Any:
 
 
 def _copy_trainable(old: keras.Layer, new: keras.Layer) -> None:
-    """Copies the flags from the outside in: setting a model's flag sets those of its layers."""
+    """Copies the flags from the outside in: setting a layer's flag sets those of what it holds."""
     new.trainable = old.trainable
     if isinstance(old, keras.Model):
         for layer in old.layers:
             _copy_trainable(layer, new.get_layer(layer.name))
+    else:
+        held = zip(derived.inside(old)[1:], derived.inside(new)[1:], strict=True)
+        for theirs, ours in held:
+            ours.trainable = theirs.trainable

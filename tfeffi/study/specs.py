@@ -15,7 +15,7 @@ from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.export import recipes
 from tfeffi.export.exporter import export
 from tfeffi.export.views import check_views
-from tfeffi.train.settings import Settings
+from tfeffi.train.settings import LOSSES, Settings
 
 BASELINE = "baseline"
 KEYS = ("base", "compress", "finetune", "export")
@@ -47,6 +47,11 @@ def check(config: Mapping[str, Any]) -> list[str]:
             "leave it out, or sweep each seed into its own workdir"
         )
     settings("config.train", config["train"])
+    if (loss := config["train"].get("loss", LOSSES[0])) != LOSSES[0]:
+        raise BadInput(
+            f'config.train: loss="{loss}" has no accuracy, by which a sweep ranks its variants; train it '
+            "with tfeffi-train"
+        )
     for name, spec in variants.items():
         _check_name(name)
         _check_variant(f"config.variants.{name}", spec, variants, config["train"])

@@ -18,14 +18,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfeffi import data, files, methods, models
 from tfeffi.analysis.cost import cost
 from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.study.results import Result
+from tfeffi.train import losses
 from tfeffi.train.evaluation import score
-from tfeffi.train.loop import Trained, fit
+from tfeffi.train.loop import Trained, begin, fit
 from tfeffi.train.settings import Settings
+from tfeffi.train.state import check_batch_size
 
 SECTIONS = ("name", "seed", "replicates", "data", "model", "train", "methods")
 
@@ -106,6 +109,27 @@ def build_model(section: Mapping[str, Any], images: data.Images) -> keras.Model:
     if "num_classes" not in rest and not rest["name"].endswith("autoencoder"):
         rest["num_classes"] = images.num_classes
     return models.build(rest.pop("name"), input_shape=images.images.shape[1:], **rest)
+
+
+def rehearse(config: Mapping[str, Any], images: data.Images) -> None:
+    """All of a training up to its first step, so that what cannot be trained is told before hours of it.
+
+    Args:
+        config: with the sections model, train and methods.
+        images: that it is to train on.
+
+    Raises:
+        BadInput: whatever `fit` would raise before its first step.
+    """
+    check_sections({"name": "", **config})
+    settings = Settings.from_mapping(config["train"])
+    check_batch_size(
+        settings.batch_size, len(images), tf.distribute.get_strategy(), settings.ghost_batch
+    )
+    chosen = [methods.build(**spec) for spec in config["methods"]]
+    model = build_model(config["model"], images)
+    losses.check_outputs(model, settings.loss, images.images.shape[1:], images.num_classes)
+    begin(model, images, None, settings, chosen)
 
 
 def run(config: Mapping[str, Any], workdir: str | pathlib.Path, verbose: bool = True) -> Result:

@@ -171,6 +171,7 @@ def _check(model, train, validation, settings, strategy) -> None:
 
 def begin(model, train, validation, settings, methods=(), strategy=None) -> Run:
     """The run before its first step: the model in its precision, methods applied, optimizer bound."""
+    precision.warn_if_slow(settings.precision)
     strategy = strategy or tf.distribute.get_strategy()
     check_together(methods)
     totals, pace = Totals(), Pace()

@@ -6,11 +6,16 @@ gradients do not underflow, gradients are divided by S in float32, and a step wh
 not finite is skipped. bfloat16 has float32's exponent and needs no scale.
 """
 
+import os
+import pathlib
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 from tfeffi import derived, layers
 from tfeffi.train.settings import Settings
@@ -35,6 +40,35 @@ def recast(model: keras.Model, precision: str) -> keras.Model:
     made = model.__class__.from_config(_with_dtype(model.get_config(), precision, exact))
     copy_variables(model, made)
     return made
+
+
+def warn_if_slow(precision: str) -> None:
+    """Warns where convolutions take many times as long on this CPU as they need to.
+
+    One case is oneDNN left off: what `import tfeffi` sets is too late for a TensorFlow that was imported
+    before it. The other are 16 bits for which oneDNN has no kernels: float16, and bfloat16 on an x86 CPU
+    without AVX-512.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" and not _pywrap_util_port.IsMklEnabled():
+        warnings.warn(
+            "fit: oneDNN is off, with which convolutions train several times faster: import tfeffi "
+            "before keras and tensorflow, or set TF_ENABLE_ONEDNN_OPTS=1 before Python starts",
+            stacklevel=4,
+        )
+    if _is_emulated(precision):
+        warnings.warn(
+            f'fit: precision "{precision}" takes many times as long as "float32" on this CPU',
+            stacklevel=4,
+        )
+
+
+def _is_emulated(precision: str) -> bool:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text() if cpuinfo.is_file() else "", re.M)
+    has_avx512 = not flags or "avx512f" in flags[1].split()
+    return precision == "mixed_float16" or (precision == "mixed_bfloat16" and not has_avx512)
 
 
 def fused(model: keras.Model, settings: Settings) -> keras.Model:

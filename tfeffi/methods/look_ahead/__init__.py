@@ -7,11 +7,12 @@ Source: Zhang et al. 2019, arXiv 1907.08610, algorithm 1; Jordan 2024, arXiv 240
 """
 
 import numbers
+import warnings
 
 import tensorflow as tf
 
 from tfeffi.errors import BadInput
-from tfeffi.methods.method import Method
+from tfeffi.methods.method import Method, NoEffectWarning
 
 
 def look_ahead(slow, fast, pull: float):
@@ -39,6 +40,13 @@ class LookAhead(Method):
         ]
         self.steps = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.last = run.settings.epochs * run.steps_per_epoch
+        if self.interval > self.last:
+            warnings.warn(
+                f"look_ahead: interval={self.interval} is more than the {self.last} steps of the run, "
+                "which ends on the weights that it began with",
+                NoEffectWarning,
+                stacklevel=2,
+            )
 
     @staticmethod
     def _fast(model) -> list:

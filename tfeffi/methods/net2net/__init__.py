@@ -11,6 +11,7 @@ arXiv 1511.05641.
 
 import dataclasses
 import math
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -158,10 +159,10 @@ def build(
     if not isinstance(deepen, Sequence) or not all(isinstance(name, str) for name in deepen):
         raise BadInput(f"net2net: deepen={deepen!r} must be names of layers")
     deepen = list(deepen)
-    if widen is None and not deepen:
+    if (widen is None or widen == {}) and not deepen:
         raise BadInput("net2net: give widen, deepen or both; such as widen=1.5")
     for factor in widen.values() if isinstance(widen, Mapping) else [widen]:
-        if isinstance(factor, float) and factor < 1:
+        if isinstance(factor, numbers.Real) and factor < 1:
             raise BadInput(
                 f"net2net: widen={widen!r} asks for fewer channels; give a factor from 1.0, or let "
                 "prune_train take channels away"

@@ -175,15 +175,31 @@ class PruneTrain(Method):
     def _fill_memory(self, run, shrink: bool) -> None:
         """The largest batch that fits, and the learning rate in proportion."""
         s = self._settings
-        batch = min(self._largest_batch(run), s["max_batch"] or len(run.train), len(run.train))
-        multiple = run.strategy.num_replicas_in_sync * (run.settings.ghost_batch or 1)
-        batch -= batch % multiple
+        limit = min(s["max_batch"] or len(run.train), len(run.train))
+        least = run.strategy.num_replicas_in_sync * (run.settings.ghost_batch or 1)
+        try:
+            batch = min(self._largest_batch(run), limit)
+            whole = math.lcm(least, s["granularity"])
+            batch -= batch % (whole if batch >= whole else least)
+        except BadInput:  # another method has let the model grow out of the budget
+            batch = 0
+        if shrink and not batch:
+            batch = min(least, run.batch_size)
+            warnings.warn(
+                f"prune_train: memory_bytes={s['memory_bytes']:g} is too little for the model that has "
+                f"grown before epoch {run.epoch}; the batch is {batch} from here on",
+                NoEffectWarning,
+                stacklevel=2,
+            )
         if batch > run.batch_size or (shrink and 0 < batch < run.batch_size):
             run.set_batch_size(batch, float(run.pace.factor) * batch / run.batch_size)
 
     def _largest_batch(self, run) -> int:
         s = self._settings
-        return largest_batch(self._memory(run), s["memory_bytes"], s["granularity"])
+        try:
+            return largest_batch(self._memory(run), s["memory_bytes"], s["granularity"])
+        except BadInput as error:
+            raise BadInput(f"prune_train: memory_bytes={s['memory_bytes']!r}: {error}") from error
 
     @staticmethod
     def _memory(run) -> TrainingMemory:

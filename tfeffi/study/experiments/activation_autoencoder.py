@@ -161,8 +161,9 @@ class _Bench:
         seed, names = self.config["seeds"][0], [PARENT, *self.config["networks"]]
         paths = [self.file(name, seed, ".tflite") for name in names]
         for name, path in zip(names, paths, strict=True):
-            if not path.exists():
-                export(models.saved.load(self.file(name, seed)), path)
+            if files.is_older(path, source := self.file(name, seed)):
+                path.unlink(missing_ok=True)
+                export(models.saved.load(source), path)
         clock = self.config["clock"]
         found = self.cells.once(
             "timing", lambda **_: bench.compare(paths, **clock).to_json(), clock=clock,

@@ -127,10 +127,9 @@ def _variant_row(cells: Cells, config, name: str, seeds: Sequence[dict] | None) 
     seed, variant = config["seeds"][0], config["variants"][name]
     path = folder(cells, name, seed) / "model.keras"
     if seeds is None:  # it is counted and timed only
-        if not path.exists():
-            with files.replacing(path) as temporary:
-                build(variant, seed).save(temporary)
-        row = {}
+        row = cells.once(
+            f"{name} untrained", functools.partial(_save, path), variant=variant, seed=seed
+        )
     else:
         accuracies = [seed["accuracy"] for seed in seeds]
         row = spread(seeds) | {"accuracy_median": statistics.median(accuracies)}
@@ -142,10 +141,17 @@ def _variant_row(cells: Cells, config, name: str, seeds: Sequence[dict] | None) 
     return {"name": name, **row, **_filed(path)}
 
 
+def _save(path: pathlib.Path, *, variant, seed) -> dict[str, Any]:
+    with files.replacing(path) as temporary:
+        build(variant, seed).save(temporary)
+    return {}
+
+
 def _filed(path: pathlib.Path) -> dict[str, Any]:
     """Cost and .tflite of a saved model; the file stands beside it."""
     model, file = models.load(path), path.with_suffix(".tflite")
-    if not file.exists():
+    if files.is_older(file, path):
+        file.unlink(missing_ok=True)
         export(model, file)
     return {**_counted(model), "bytes": file.stat().st_size, "file": str(file)}
 

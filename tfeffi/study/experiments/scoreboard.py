@@ -201,20 +201,31 @@ def _scored(cells: Cells, plans, name, label, arguments, seed) -> dict[str, Any]
 
 
 def _trained(cells: Cells, plans, name, seed) -> dict[str, Any]:
-    recipe, base = _recipe(plans, name), plans[name].get("base")
-    before = _trained(cells, plans, base, seed) if base else None
-    teachers = _teachers(cells, plans, name)
-    run = functools.partial(
-        _train, cells, before and before["folder"], _folder(name, seed, recipe), teachers
-    )
-    found = cells.once(f"{name} seed {seed}", run, recipe=recipe, seed=seed)
-    earlier = [before] if before else []
-    if teachers:
+    """What is known of a training; its cost is that of all it needs, each counted once."""
+    all_of_it = [_alone(cells, plans, *one) for one in sorted(_lineage(plans, name, seed))]
+    costs = {key: sum(one[key] for one in all_of_it) for key in ("train_seconds", "train_macs")}
+    return _alone(cells, plans, name, seed) | costs
+
+
+def _lineage(plans, name: str, seed: int) -> set[tuple[str, int]]:
+    """The training, its base and its teachers, with theirs."""
+    found = {(name, seed)}
+    if base := plans[name].get("base"):
+        found |= _lineage(plans, base, seed)
+    if "teacher" in plans[name]:
         network, _, seeds = (plans[name]["teacher"][key] for key in OF_TEACHER)
-        earlier += [_trained(cells, plans, network, number) for number in seeds]
-    for key in ("train_seconds", "train_macs"):
-        found[key] += sum(one[key] for one in earlier)
+        found = found.union(*(_lineage(plans, network, number) for number in seeds))
     return found
+
+
+def _alone(cells: Cells, plans, name, seed) -> dict[str, Any]:
+    """What the training by itself has cost."""
+    recipe, base = _recipe(plans, name), plans[name].get("base")
+    before = _alone(cells, plans, base, seed)["folder"] if base else None
+    run = functools.partial(
+        _train, cells, before, _folder(name, seed, recipe), _teachers(cells, plans, name)
+    )
+    return cells.once(f"{name} seed {seed}", run, recipe=recipe, seed=seed)
 
 
 def _teachers(cells: Cells, plans, name) -> list[pathlib.Path]:

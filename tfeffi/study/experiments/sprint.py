@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tfeffi import analysis, methods, models
+from tfeffi import analysis, models
 from tfeffi.errors import BadInput, check_keys
 from tfeffi.study.experiments.cells import Cells, spread
-from tfeffi.train import Settings, experiment
+from tfeffi.train import experiment
 from tfeffi.train.evaluation import score
 
 SECTIONS = ("data", "model", "train", "methods")
@@ -81,9 +81,7 @@ def _check(name: str, recipe: Mapping[str, Any]) -> None:
     """Raises BadInput for a recipe that cannot be trained, before any other is."""
     try:
         experiment.check_sections({"name": name, **recipe})
-        Settings.from_mapping(recipe["train"])
-        for spec in recipe["methods"]:
-            methods.build(**spec)
+        experiment.rehearse(recipe, experiment.load_splits(recipe["data"]).train)
     except BadInput as error:
         raise BadInput(f"{name}: {error}") from error
 

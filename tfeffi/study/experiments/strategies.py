@@ -18,16 +18,13 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
-
-from tfeffi import methods
 from tfeffi.data import Images
 from tfeffi.errors import BadInput, check_keys, near
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 from tfeffi.study.together import train_together
-from tfeffi.train import Settings, experiment, loop, losses, state
+from tfeffi.train import Settings, experiment
 from tfeffi.train.settings import LOSSES
 
 SECTIONS = ("model", "train", "methods")
@@ -136,12 +133,7 @@ def _begin(spec: Mapping[str, Any], images: Images) -> None:
             f'evaluate_every={settings.evaluate_every} and loss="{settings.loss}" must be 1 and '
             f'"{LOSSES[0]}": the accuracy after every epoch is measured'
         )
-    strategy = tf.distribute.get_strategy()
-    state.check_batch_size(settings.batch_size, len(images), strategy, settings.ghost_batch)
-    chosen = [methods.build(**values) for values in spec["methods"]]
-    model = experiment.build_model(spec["model"], images)
-    losses.check_outputs(model, settings.loss, images.images.shape[1:], images.num_classes)
-    loop.begin(model, images, None, settings, chosen)
+    experiment.rehearse(spec, images)
 
 
 def _specs(config: Mapping[str, Any], group: str, section: Mapping[str, Any]) -> dict[str, dict]:
