@@ -21,7 +21,7 @@ from tfeffi.tools import app
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)  # where a program finds the other benchmarks
 
-BURST = 6  # steps a turn
+BURST = 3  # steps a turn
 SETTINGS = {"off": "0", "on": "1"}
 
 
