@@ -9,7 +9,7 @@ multiples of 8, as of 16 the first stage could not lose any.
 
 Why: what is lost where less than half of a deeper network is left, and how much of that is time, in a
 schedule that fits two cores. In float32 a CPU with AVX2 takes vectors of 8, so that widths of
-8 are not slower than they must be; what goes is nearly all time.
+8 are not slower than they must be.
 
 Source: Lym et al. 2019, arXiv 1901.09290, and its reference code: 50 % of training and 70 % of inference
 multiply-adds at 93.1 %, in 182 epochs, of a ResNet-50 of bottlenecks.

@@ -17,6 +17,9 @@ def test_the_deeper_network_loses_multiply_adds_and_time():
         assert row["n"] == len(group["seeds"]) >= 2
         asked = group["strategies"][row["name"]]["train"]["epochs"]
         assert len(row["history"]["validation_accuracy"]) == row["epochs"] == asked
-    assert pruned["train_macs_removed_mean"] >= 0.5 <= pruned["macs_removed_mean"]
-    assert 0.15 < pruned["train_seconds_removed_mean"] < 0.5 * pruned["train_macs_removed_mean"]
-    assert dense["accuracy_mean"] > 0.9 and pruned["accuracy_mean"] > 0.8
+    assert pruned["train_macs_removed_mean"] >= 0.55 <= pruned["macs_removed_mean"]
+    assert (
+        pruned["train_seconds_removed_mean"] >= 0.5 <= pruned["all_seconds_removed_mean"]
+    )  # as told
+    assert pruned["train_seconds_removed_mean"] > 0.85 * pruned["train_macs_removed_mean"]
+    assert dense["accuracy_mean"] > 0.9 and -0.035 < pruned["difference_mean"] < -0.025
