@@ -44,6 +44,15 @@ def test_no_step_of_ours_is_slower_than_stock_keras():
         assert row["speedup_low"] > 1
 
 
+def test_onednn_makes_every_width_faster_where_tensorflow_leaves_it_off():
+    found = rows("onednn")
+    for width in (8, 16, 32):
+        row = found[f"width {width}, oneDNN on"]
+        assert (
+            row["n"] >= 3 and 1.5 < row["q1_speedup"] <= row["speedup"] < 2.5
+        )  # up to twice, fit says
+
+
 def test_float32_steps_take_1_3_times_less_or_all_that_convolutions_leave():
     found = rows("train_step")
     ceiling = found["width 64 convolution alone, float32"]["gmacs_per_second"]

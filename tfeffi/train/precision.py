@@ -53,7 +53,7 @@ def warn_if_slow(precision: str) -> None:
         return
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" and not _pywrap_util_port.IsMklEnabled():
         warnings.warn(
-            "fit: oneDNN is off, with which convolutions train several times faster: import tfeffi "
+            "fit: oneDNN is off, with which convolutions train up to twice as fast: import tfeffi "
             "before keras and tensorflow, or set TF_ENABLE_ONEDNN_OPTS=1 before Python starts",
             stacklevel=4,
         )
