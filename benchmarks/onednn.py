@@ -3,10 +3,10 @@
     python benchmarks/onednn.py --output=results/onednn.json
 
 TensorFlow reads the variable when it is imported, and by itself turns oneDNN on only for x86 CPUs that
-have VNNI, bfloat16 or AMX; `import tfeffi` turns it on for all of them. Here ResNet-20 for CIFAR-10 in
-float32, batch 256, with tfeffi's loop; on and off take turns, round after round, each turn a process of
-its own that takes a burst of steps to warm up and another one that is timed. The speed-up is the median
-over the rounds.
+have VNNI, bfloat16 or AMX; elsewhere `fit` says that it is off. Here ResNet-20 for CIFAR-10 in float32,
+batch 256, with tfeffi's loop; on and off take turns, round after round, each turn a process of its own
+that takes a burst of steps to warm up and another one that is timed. The speed-up is the median over the
+rounds.
 """
 
 import os

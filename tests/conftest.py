@@ -5,8 +5,6 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
-import tfeffi  # noqa: F401, I001 (before TensorFlow: it turns oneDNN on)
-
 import hypothesis
 import keras
 import pytest

@@ -4,14 +4,8 @@ What a user types is here; the rooms behind it load when they are first used.
 """
 
 import importlib
-import os
-import platform
 
 __version__ = "0.1.0"
-
-if platform.machine() in ("x86_64", "AMD64"):
-    # TensorFlow reads it when it is imported, and leaves oneDNN off where a CPU has AVX2 only.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _FRONT_DOOR = {
     "BadInput": "tfeffi.errors",

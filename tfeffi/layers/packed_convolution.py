@@ -9,17 +9,19 @@ from typing import Any
 
 import keras
 
+from tfeffi.layers.subsampled_convolution import SubsampledConv2D
+
 TILE = 32  # positions of a row that are summed at once
 WIDEST = 8  # rows longer than this are left as they are: laying them out costs what it saves
 CHANNELS = 128  # with fewer of them, likewise
 
 
-class PackedConv2D(keras.layers.Conv2D):
+class PackedConv2D(SubsampledConv2D):
     """`keras.layers.Conv2D` whose kernel gradient packs small images side by side on TensorFlow.
 
     Same arguments, variables, outputs and gradients (up to the order of a sum) as Keras's layer.
     Packed are images up to 8 wide in 16 bits on a CPU, of 128 channels and more, under a kernel wider
-    than 1 with stride 1 and padding "same"; the rest takes Keras's own way. In a config and a
+    than 1 with stride 1 and padding "same"; the rest goes as in `SubsampledConv2D`. In a config and a
     `.keras` file it is a plain Conv2D, so that both load where tfeffi is not installed.
 
     Example:

@@ -8,6 +8,7 @@ not finite is skipped. bfloat16 has float32's exponent and needs no scale.
 
 import os
 import pathlib
+import platform
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -45,16 +46,19 @@ def recast(model: keras.Model, precision: str) -> keras.Model:
 def warn_if_slow(precision: str) -> None:
     """Warns where convolutions take many times as long on this CPU as they need to.
 
-    One case is oneDNN left off: what `import tfeffi` sets is too late for a TensorFlow that was imported
-    before it. The other are 16 bits for which oneDNN has no kernels: float16, and bfloat16 on an x86 CPU
-    without AVX-512.
+    One case is oneDNN left off: TensorFlow does so by itself on x86 CPUs with neither VNNI nor AMX. The
+    other are 16 bits for which oneDNN has no kernels: float16, and bfloat16 on x86 without AVX-512.
     """
     if tf.config.list_physical_devices("GPU"):
         return
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1" and not _pywrap_util_port.IsMklEnabled():
+    is_x86, choice = (
+        platform.machine() in ("x86_64", "AMD64"),
+        os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+    )
+    if is_x86 and choice != "0" and not _pywrap_util_port.IsMklEnabled():
         warnings.warn(
-            "fit: oneDNN is off, with which convolutions train up to twice as fast: import tfeffi "
-            "before keras and tensorflow, or set TF_ENABLE_ONEDNN_OPTS=1 before Python starts",
+            "fit: TensorFlow leaves oneDNN off on this CPU, with which convolutions train up to twice as "
+            "fast: set TF_ENABLE_ONEDNN_OPTS=1 before Python starts (0 silences this)",
             stacklevel=4,
         )
     if _is_emulated(precision):
@@ -72,8 +76,11 @@ def _is_emulated(precision: str) -> bool:
 
 
 def fused(model: keras.Model, settings: Settings) -> keras.Model:
-    """The model with the layers that the settings want for training; its config stays as it is."""
-    classes = {}
+    """The model with the layers that the settings want for training; its config stays as it is.
+
+    Whatever they want, convolutions are the ones whose gradients oneDNN computes right.
+    """
+    classes = {"Conv1D": layers.SubsampledConv1D, "Conv2D": layers.SubsampledConv2D}
     if settings.ghost_batch:
         classes["BatchNormalization"] = layers.ghost_class(
             settings.ghost_batch, settings.fuse_batch_normalization
@@ -84,7 +91,7 @@ def fused(model: keras.Model, settings: Settings) -> keras.Model:
         classes["Activation"] = layers.FusedActivation
     if settings.pack_small_images and settings.precision != "float32":
         classes["Conv2D"] = layers.PackedConv2D
-    return layers.exchange(model, classes) if classes else model
+    return layers.exchange(model, classes)
 
 
 def _with_dtype(config: Any, precision: str, exact: set[str]) -> Any:

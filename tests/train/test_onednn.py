@@ -1,0 +1,69 @@
+"""oneDNN: `fit` says where it is off, and goes around the convolutions whose gradients it gets wrong."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
+FIT = """
+import sys
+import keras, numpy as np
+import tfeffi
+keras.utils.set_random_seed(0)
+x = inputs = keras.Input((32, 32, 3))
+if len(sys.argv) > 1:
+    kind, options = eval(sys.argv[1])
+    kind = getattr(keras.layers, kind)
+    x = x if kind is keras.layers.Conv2D else keras.layers.Reshape((1024, 3))(x)
+    x = kind(8, 1, use_bias=False, name="conv", **options)(x)
+model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+rng = np.random.default_rng(0)
+pixels = rng.integers(0, 255, (64, 32, 32, 3), dtype="uint8")
+images = tfeffi.data.Images.from_arrays(pixels, rng.integers(0, 2, 64))
+settings = tfeffi.train.Settings(epochs=1, batch_size=64, learning_rate=0.1)
+for _ in range(5 if len(sys.argv) > 1 else 1):
+    made = tfeffi.train.fit(model, images, settings=settings, verbose=False)
+    print(*np.ravel(made.model.layers[-3].get_weights()))
+"""
+pytestmark = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="TensorFlow decides on x86 CPUs only"
+)
+
+
+def said(code, *arguments, **environment):
+    """What a new interpreter prints, and what it warns of."""
+    inherited = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True,
+        env=inherited | environment,
+    )  # fmt: skip
+    return done.stdout.strip(), done.stderr
+
+
+def test_fit_says_that_tensorflow_left_onednn_off():
+    early = (
+        f"import os; os.environ['{VARIABLE}'] = '0'; import keras; del os.environ['{VARIABLE}']\n"
+    )
+    _, warned = said(early + FIT)  # on every CPU as TensorFlow is on one without VNNI
+    assert "leaves oneDNN off" in warned and f"set {VARIABLE}=1" in warned
+
+
+@pytest.mark.parametrize("choice", ["0", "1"])
+def test_fit_is_silent_where_the_user_has_chosen(choice):
+    _, warned = said(FIT, **{VARIABLE: choice})
+    assert "leaves oneDNN off" not in warned
+
+
+@pytest.mark.parametrize(
+    "layer", [("Conv2D", {"strides": 2}), ("Conv2D", {"strides": (1, 2)}), ("Conv1D", {"strides": 2})]
+)  # fmt: skip
+def test_gradients_that_onednn_gets_wrong(layer):
+    """Kernels of size 1 with strides over few channels: one step, five times, as without oneDNN."""
+    found = [said(FIT, repr(layer), **{VARIABLE: choice})[0] for choice in "01"]
+    without, given = (np.array([line.split() for line in f.splitlines()], "float64") for f in found)
+    assert without.shape == (5, 24)
+    np.testing.assert_allclose(given, without, rtol=1e-4, atol=1e-5)
