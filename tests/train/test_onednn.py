@@ -25,9 +25,13 @@ rng = np.random.default_rng(0)
 pixels = rng.integers(0, 255, (64, 32, 32, 3), dtype="uint8")
 images = tfeffi.data.Images.from_arrays(pixels, rng.integers(0, 2, 64))
 settings = tfeffi.train.Settings(epochs=1, batch_size=64, learning_rate=0.1)
+other = keras.models.clone_model(model)
 for _ in range(5 if len(sys.argv) > 1 else 1):
-    made = tfeffi.train.fit(model, images, settings=settings, verbose=False)
-    print(*np.ravel(made.model.layers[-3].get_weights()))
+    if "distill" in sys.argv:
+        trained, _ = tfeffi.compress.distill(model, other, images, epochs=1)
+    else:
+        trained = tfeffi.train.fit(model, images, settings=settings, verbose=False).model
+    print(*np.ravel(trained.layers[-3].get_weights()))
 """
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="TensorFlow decides on x86 CPUs only"
@@ -59,11 +63,17 @@ def test_fit_is_silent_where_the_user_has_chosen(choice):
 
 
 @pytest.mark.parametrize(
-    "layer", [("Conv2D", {"strides": 2}), ("Conv2D", {"strides": (1, 2)}), ("Conv1D", {"strides": 2})]
-)  # fmt: skip
-def test_gradients_that_onednn_gets_wrong(layer):
+    "layer, how",
+    [
+        (("Conv2D", {"strides": 2}), "fit"),
+        (("Conv2D", {"strides": (1, 2)}), "fit"),
+        (("Conv1D", {"strides": 2}), "fit"),
+        (("Conv2D", {"strides": 2}), "distill"),
+    ],
+)
+def test_gradients_that_onednn_gets_wrong(layer, how):
     """Kernels of size 1 with strides over few channels: one step, five times, as without oneDNN."""
-    found = [said(FIT, repr(layer), **{VARIABLE: choice})[0] for choice in "01"]
+    found = [said(FIT, repr(layer), how, **{VARIABLE: choice})[0] for choice in "01"]
     without, given = (np.array([line.split() for line in f.splitlines()], "float64") for f in found)
     assert without.shape == (5, 24)
     np.testing.assert_allclose(given, without, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfeffi import layers
 from tfeffi.analysis.cost import cost
 from tfeffi.compress import by_name
 from tfeffi.compress.prune.batches import labelled
@@ -70,7 +69,7 @@ def distill(
     images, answers, labels = _answers(teacher, data, alpha < 1)
     if len(images) < batch_size:
         raise BadInput(f"distill: {len(images)} images do not fill a batch of {batch_size}")
-    working = layers.fuse_batch_normalization(precision.recast(model, "float32"))
+    working = precision.fused(precision.recast(model, "float32"), Settings())
     steps = len(images) // batch_size
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
