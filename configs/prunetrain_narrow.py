@@ -1,14 +1,15 @@
 """Whether PruneTrain leaves more than a network that is narrow from the start.
 
     tfeffi-fetch-data --dataset=cifar10
-    tfeffi-experiment --config=configs/prunetrain_narrow.py \\
+    TF_ENABLE_ONEDNN_OPTS=1 tfeffi-experiment --config=configs/prunetrain_narrow.py \\
         --output=results/prunetrain_narrow.json --figure=docs/prunetrain_narrow.png
 
 What: ResNet-20 of 16 filters on CIFAR-10 in eight epochs, as in configs/prunetrain_choices.py, with the
 PruneTrain of configs/prunetrain.py: dense, pruned, and half the filters, never pruned; PruneTrain whose
 channels are one group in each kernel (not coupled), and PruneTrain once an epoch; half the filters that
-grow to all of them after the first epoch, pruned before and after. All images, in float32; test accuracy
-of one view. The rows of a seed train side by side, an epoch in turn.
+double after the first epoch, pruned before and after. All images, in float32; test accuracy of one view.
+The rows of a seed train side by side, an epoch in turn. (The variable turns oneDNN on where TensorFlow by
+itself leaves it off.)
 
 Why: a network that is pruned early has to be better than one of that size from scratch, or the pruning
 was for nothing (Liu et al. 2019, "Rethinking the value of network pruning", arXiv 1810.05270).
@@ -43,7 +44,7 @@ def get_config():
         "half the filters": (),
         "not coupled": (proximal(coupled=False),),
         "once an epoch": (proximal(interval=1, start=1),),
-        # to 0.6 of the half and then to 0.6 of the whole
+        # to 0.6 of the half; what is left doubles, and goes to 0.6 of that
         "Net2Net and PruneTrain": (growth, proximal(target=0.6)),
     }
     halves = ("half the filters", "Net2Net and PruneTrain")

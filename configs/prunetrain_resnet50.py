@@ -1,7 +1,8 @@
 """PruneTrain on ResNet-50, by the recipe of configs/prunetrain.py.
 
     tfeffi-fetch-data --dataset=cifar10
-    tfeffi-experiment --config=configs/prunetrain_resnet50.py --output=results/prunetrain_resnet50.json
+    TF_ENABLE_ONEDNN_OPTS=1 tfeffi-experiment --config=configs/prunetrain_resnet50.py \\
+        --output=results/prunetrain_resnet50.json
 
 What: as configs/prunetrain.py, with the ResNet-50 of the family for CIFAR-10 (basic blocks, 6·8 + 2
 layers; the paper's has bottlenecks) at its own width of 16, in twelve epochs and in float32. Widths are
@@ -14,7 +15,8 @@ schedule that fits two cores. In float32 a CPU with AVX2 takes vectors of 8, so 
 Source: Lym et al. 2019, arXiv 1901.09290, and its reference code: 50 % of training and 70 % of inference
 multiply-adds at 93.1 %, in 182 epochs, of a ResNet-50 of bottlenecks.
 
-Cost: two hours a seed and core of a CPU with AVX2; a seed by `--config.only="('ResNet-50 seed 0',)"`.
+Cost: two hours a seed and core of a CPU with AVX2, where TensorFlow leaves oneDNN off without the
+variable above; a seed by `--config.only="('ResNet-50 seed 0',)"`.
 """
 
 import pathlib

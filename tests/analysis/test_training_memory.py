@@ -53,7 +53,9 @@ def test_a_real_step_takes_what_the_model_of_it_says(how):
     measured, expected = json.loads(done.stdout.splitlines()[-1])
     features = machine.hardware()["cpu_features"]
     copies = how[0] == "mixed_bfloat16" and "avx2" in features and "avx512f" not in features
-    assert expected == pytest.approx(measured, rel=0.25) or (copies and expected < measured)
+    assert expected == pytest.approx(measured, rel=0.25) or (
+        copies and expected < measured < 3 * expected
+    )
 
 
 def small(dtype="float32", activation="relu"):

@@ -69,7 +69,7 @@ def distill(
     images, answers, labels = _answers(teacher, data, alpha < 1)
     if len(images) < batch_size:
         raise BadInput(f"distill: {len(images)} images do not fill a batch of {batch_size}")
-    working = precision.fused(precision.recast(model, "float32"), Settings())
+    working = precision.fused(precision.recast(model, "float32"), Settings(fuse_activations=False))
     steps = len(images) // batch_size
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True)

@@ -13,10 +13,10 @@ from tfeffi.layers.ghost_batch_normalization import (
     ghost_class,
 )
 from tfeffi.layers.packed_convolution import PackedConv2D
-from tfeffi.layers.subsampled_convolution import SubsampledConv1D, SubsampledConv2D
+from tfeffi.layers.subsampled_convolution import SubsampledConv1D, SubsampledConv2D, subsampled
 
 __all__ = [
     "FusedActivation", "FusedBatchNormalization", "GhostBatchNormalization", "PackedConv2D",
     "SubsampledConv1D", "SubsampledConv2D", "check_ghost_batch", "exchange", "fuse_batch_normalization",
-    "ghost_batch_normalization", "ghost_class",
+    "ghost_batch_normalization", "ghost_class", "subsampled",
 ]  # fmt: skip

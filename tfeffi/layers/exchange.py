@@ -52,7 +52,8 @@ def _exchanged(config: Any, classes: Mapping[str, type[keras.Layer]]) -> Any:
     if isinstance(config, dict):
         config = {key: _exchanged(value, classes) for key, value in config.items()}
         kind = config.get("class_name")
-        if isinstance(kind, str) and kind in classes and "keras" in str(config.get("module")):
+        is_keras = str(config.get("module")).split(".")[0] == "keras"
+        if is_keras and isinstance(kind, str) and kind in classes:
             name = classes[kind].__name__
             config.update(class_name=name, registered_name=name, module=None)
         return config

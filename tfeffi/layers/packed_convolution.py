@@ -28,10 +28,6 @@ class PackedConv2D(SubsampledConv2D):
         x = PackedConv2D(256, 3, padding="same", dtype="mixed_bfloat16")(x)
     """
 
-    @property
-    def __class__(self):
-        return keras.layers.Conv2D  # see FusedBatchNormalization
-
     def convolution_op(self, inputs, kernel):
         """Convolves."""
         if not self._packs(inputs):

@@ -13,32 +13,45 @@ import keras
 BLOCK = 16  # channels of the largest block
 
 
-class _Subsampled:
-    """A convolution layer whose kernel of size 1 reads only the positions that its strides keep."""
+def subsampled(layer: Any, inputs: Any) -> Any:
+    """The inputs that a convolution reads: to be convolved with stride 1, padding "valid".
 
+    Args:
+        layer: a Conv1D or Conv2D of Keras or tf_keras.
+        inputs: (batch, *positions, channels).
+
+    Returns:
+        (batch, *positions that the strides keep, channels), or None where the layer is to go its own
+        way: a kernel of more than one position, no strides, 16 channels or more, or channels first,
+        which oneDNN gets right.
+    """
+    few = layer.data_format == "channels_last" and inputs.shape[-1] < BLOCK
+    if not few or set(layer.kernel_size) != {1} or set(layer.strides) == {1}:
+        return None
+    return inputs[(slice(None), *(slice(None, None, stride) for stride in layer.strides))]
+
+
+class _Subsampled:
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """Convolves."""
-        if not self._skips(inputs):
+        read = subsampled(self, inputs)
+        if read is None:
             return super().convolution_op(inputs, kernel)
-        kept = (slice(None), *(slice(None, None, stride) for stride in self.strides))
-        return keras.ops.conv(inputs[kept], kernel, 1, "valid", self.data_format)
-
-    def _skips(self, inputs: Any) -> bool:
-        few = self.data_format == "channels_last" and inputs.shape[-1] < BLOCK
-        return few and set(self.kernel_size) == {1} and set(self.strides) != {1}
+        return keras.ops.conv(read, kernel, 1, "valid", self.data_format)
 
 
 class SubsampledConv1D(_Subsampled, keras.layers.Conv1D):
     """`keras.layers.Conv1D` whose gradient oneDNN computes right. See `SubsampledConv2D`."""
 
-    def call(self, inputs: Any) -> Any:
-        """Convolves; Keras's own `call` has no `convolution_op` to override."""
-        above = super(keras.layers.Conv1D, self) if self._skips(inputs) else super()
-        return above.call(inputs)  # "causal" pads nothing before a kernel of size 1
-
     @property
     def __class__(self):
         return keras.layers.Conv1D  # see FusedBatchNormalization
+
+    def call(self, inputs: Any) -> Any:
+        """Convolves; Keras's own `call` has no `convolution_op` to override."""
+        plain = subsampled(self, inputs) is None
+        above = super() if plain else super(keras.layers.Conv1D, self)
+        return above.call(inputs)  # "causal" pads nothing before a kernel of size 1
 
 
 class SubsampledConv2D(_Subsampled, keras.layers.Conv2D):
@@ -46,7 +59,8 @@ class SubsampledConv2D(_Subsampled, keras.layers.Conv2D):
 
     Same arguments, variables, outputs and gradients as Keras's layer. A kernel of one position with
     strides, over fewer than 16 channels, takes every stride-th position of its inputs and convolves them
-    with stride 1; the rest takes Keras's own way. In a config and a `.keras` file it is a plain Conv2D.
+    with stride 1; the rest takes Keras's own way, and so do channels first. In a config and a `.keras`
+    file it is a plain Conv2D.
 
     Example:
         x = SubsampledConv2D(8, 1, strides=2)(x)

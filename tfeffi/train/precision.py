@@ -28,7 +28,7 @@ def recast(model: keras.Model, precision: str) -> keras.Model:
     """The same model, weights included, computing in another precision.
 
     The layers that make the outputs, back to the last one with weights, compute in float32, so
-    logits and loss are float32. BatchNormalization comes back as Keras's own layer.
+    logits and loss are float32. Layers that the loop has exchanged come back as Keras's own.
 
     Args:
         model: a built functional or sequential model.
@@ -47,18 +47,16 @@ def warn_if_slow(precision: str) -> None:
     """Warns where convolutions take many times as long on this CPU as they need to.
 
     One case is oneDNN left off: TensorFlow does so by itself on x86 CPUs with neither VNNI nor AMX. The
-    other are 16 bits for which oneDNN has no kernels: float16, and bfloat16 on x86 without AVX-512.
+    other is 16 bits for which oneDNN has no kernels: float16, and bfloat16 on x86 without AVX-512.
     """
     if tf.config.list_physical_devices("GPU"):
         return
-    is_x86, choice = (
-        platform.machine() in ("x86_64", "AMD64"),
-        os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
-    )
-    if is_x86 and choice != "0" and not _pywrap_util_port.IsMklEnabled():
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    unwanted = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false")
+    if is_x86 and not unwanted and not _pywrap_util_port.IsMklEnabled():
         warnings.warn(
-            "fit: TensorFlow leaves oneDNN off on this CPU, with which convolutions train up to twice as "
-            "fast: set TF_ENABLE_ONEDNN_OPTS=1 before Python starts (0 silences this)",
+            "fit: oneDNN is off, with which convolutions train up to twice as fast: set "
+            "TF_ENABLE_ONEDNN_OPTS=1 before Python starts, or 0 to keep it off without a warning",
             stacklevel=4,
         )
     if _is_emulated(precision):
@@ -78,7 +76,7 @@ def _is_emulated(precision: str) -> bool:
 def fused(model: keras.Model, settings: Settings) -> keras.Model:
     """The model with the layers that the settings want for training; its config stays as it is.
 
-    Whatever they want, convolutions are the ones whose gradients oneDNN computes right.
+    Whatever they want, Keras's Conv1D and Conv2D become the ones whose gradients oneDNN computes right.
     """
     classes = {"Conv1D": layers.SubsampledConv1D, "Conv2D": layers.SubsampledConv2D}
     if settings.ghost_batch:

@@ -13,7 +13,7 @@ from tfeffi.errors import BadInput
 from tfeffi.methods import Method
 from tfeffi.surgery import Slices
 from tfeffi.train import losses, optimizers, scaling, schedules
-from tfeffi.train.precision import LossScale, NoScale, fused, recast
+from tfeffi.train.precision import LossScale, NoScale, fused
 from tfeffi.train.settings import Settings, make_augment
 
 
@@ -177,9 +177,6 @@ class Run:
         """Goes on with a model that surgery made of the present one; optimizer slots follow."""
         with self.strategy.scope():
             self.model = fused(model, self.settings)
-            if self.model is model and self.strategy.num_replicas_in_sync > 1:
-                # surgery made its variables for one replica
-                self.model = recast(model, self.settings.precision)
             self.optimizer = slices.apply_to(self.optimizer, self.model, make=self.new_optimizer)
 
     def counters(self) -> dict[str, Any]:

@@ -5,7 +5,9 @@ combination. Here the gradients are held as in `tfeffi.methods`: a zero gets non
 a value get one sum, so that every wrapper of the library keeps both.
 """
 
+import contextlib
 import dataclasses
+import functools
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +20,7 @@ from tfeffi.compress.prune.batches import labelled
 from tfeffi.compress.tfmot.library import is_clustering, tf_keras
 from tfeffi.compress.tfmot.translation import variable_name
 from tfeffi.errors import BadInput
+from tfeffi.layers import subsampled
 from tfeffi.methods.keep_zeros import masked
 from tfeffi.methods.shared_weights import shares_values, summed
 from tfeffi.surgery.graph import read
@@ -145,13 +148,34 @@ def train(
     return losses
 
 
+@contextlib.contextmanager
+def _subsampling(twin):
+    """Within it oneDNN computes the gradients right, see `tfeffi.layers.SubsampledConv2D`."""
+    kinds = (tf_keras().layers.Conv1D, tf_keras().layers.Conv2D)
+    convolutions = [layer for layer in twin.submodules if type(layer) in kinds]
+    for layer in convolutions:
+        layer.convolution_op = functools.partial(_convolve, layer)
+    try:
+        yield
+    finally:
+        for layer in convolutions:
+            del layer.convolution_op
+
+
+def _convolve(layer, inputs, kernel):
+    read = subsampled(layer, inputs)
+    if read is None:
+        return type(layer).convolution_op(layer, inputs, kernel)
+    return tf.nn.convolution(read, kernel, strides=1, padding="VALID")
+
+
 def _step(twin, optimizer, probabilities: bool, held: "_Held"):
     variables = twin.trainable_variables
     optimizer.build(variables)
 
     @tf.function
     def step(images, labels):
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, _subsampling(twin):  # while it is traced
             outputs = twin(images, training=True)
             each = per_example(
                 "cross_entropy", outputs, images, labels, probabilities=probabilities

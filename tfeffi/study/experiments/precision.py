@@ -16,14 +16,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfeffi import data, layers, models
+from tfeffi import data, models
 from tfeffi.analysis.cost import cost
 from tfeffi.analysis.exponents import LARGEST, SMALLEST_NORMAL, ZERO, Exponents, float16_shares
 from tfeffi.study import pictures
 from tfeffi.study.experiments.cells import Cells, spread
 from tfeffi.study.results import Result
 from tfeffi.train import Settings, evaluate, fit, losses
-from tfeffi.train.precision import MAX_SCALE, MIN_SCALE, recast
+from tfeffi.train.precision import MAX_SCALE, MIN_SCALE, fused, recast
 
 BASELINE = "float32"
 KINDS = ("weights", "activations")
@@ -136,9 +136,10 @@ def in_float16(model: keras.Model) -> list[str]:
 
 
 def twins(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """The model in float32 and in mixed_float16, batch normalization fused as the loop does it."""
-    exact, half = (recast(model, precision) for precision in (BASELINE, "mixed_float16"))
-    return layers.fuse_batch_normalization(exact), layers.fuse_batch_normalization(half)
+    """The model in float32 and in mixed_float16, its layers exchanged as the loop does it."""
+    settings = [Settings(precision=precision) for precision in (BASELINE, "mixed_float16")]
+    exact, half = (fused(recast(model, one.precision), one) for one in settings)
+    return exact, half
 
 
 def _flat(found: dict[str, list[np.ndarray]], kind: str) -> np.ndarray:
