@@ -16,7 +16,7 @@ Why: PruneTrain saves most when it prunes early. Here the penalty is strong, act
 smallest, and is over where two fifths of the multiply-adds are left, at the latest when images grow. What
 is dead leaves eight times an epoch, so that this end is not passed by far. A channel is one group in all
 the layers that share it (`coupled`); else inner channels go first, and the residual path, with its
-additions and normalizations, stays as wide as it was. Channels go by SGD: Muon's update of a channel that
+additions and normalizations, later. Channels go by SGD: Muon's update of a channel that
 does not matter is as long as that of another one, so that a penalty hardly tells them apart. Both rows
 switch to Muon when images grow. The penalty is in proportion to multiply-adds and widths are multiples of
 16, for convolutions that work on vectors of 16. For the same reason ResNet-32 has 32 filters in its first

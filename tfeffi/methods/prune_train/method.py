@@ -243,7 +243,7 @@ def build(
             weights) times) or "macs" (as many times as its channel costs million multiply-adds), see
             `GroupLasso`.
         coupled: whether all kernels that make or read channels which live and die together shrink in
-            proportion, as one group, see `GroupLasso`; else a residual path hardly gets narrower.
+            proportion, as one group, see `GroupLasso`; else inner channels go before residual paths.
         hold: whether kernels ahead of a batch normalization keep their norm in the proximal step, see
             `GroupLasso.shrink`; the pull then moves weight from some channels to others.
         multiple_of: widths are rounded up to multiples of this.
