@@ -68,7 +68,8 @@ def training_memory(model: keras.Model, input_shape=None, *, slots: int = 1) -> 
     that makes it, is computed from it: what convolutions, dense layers and batch normalization take
     and what ReLU gives, but not what Add takes. The program itself (TensorFlow: some 500 MB), the
     images of the data set and the workspace of kernels come on top, and so do the copies that an x86 CPU
-    without AVX-512 makes of what it convolves in 16 bits.
+    without AVX-512 makes of what it convolves in 16 bits, and the workspace of TensorFlow's own
+    convolutions where oneDNN is off: half as much again was seen.
 
     Args:
         model: a functional or built Sequential model, in the precision that it trains in.
