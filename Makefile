@@ -8,6 +8,9 @@ READY := .venv/.ready
 
 .PHONY: demo sprint test test-all lint lock clean
 
+# On CPUs where TensorFlow leaves oneDNN off; our trainings go around what it gets wrong.
+demo sprint: export TF_ENABLE_ONEDNN_OPTS ?= 1
+
 demo: $(READY)
 	$(BIN)/tfeffi-sweep --config=configs/demo.py --workdir=runs/demo
 
