@@ -50,7 +50,7 @@ def test_onednn_makes_every_width_faster_where_tensorflow_leaves_it_off():
         row = found[f"width {width}, oneDNN on"]
         assert (
             row["n"] >= 3 and 1.5 < row["q1_speedup"] <= row["speedup"] < 2.5
-        )  # up to twice, fit says
+        )  # about twice, fit says
 
 
 def test_float32_steps_take_1_3_times_less_or_all_that_convolutions_leave():

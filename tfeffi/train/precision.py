@@ -55,7 +55,7 @@ def warn_if_slow(precision: str) -> None:
     unwanted = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false")
     if is_x86 and not unwanted and not _pywrap_util_port.IsMklEnabled():
         warnings.warn(
-            "fit: oneDNN is off, with which convolutions train up to twice as fast: set "
+            "fit: oneDNN is off, with which convolutions train about twice as fast: set "
             "TF_ENABLE_ONEDNN_OPTS=1 before Python starts, or 0 to keep it off without a warning",
             stacklevel=4,
         )
