@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -191,8 +192,11 @@ _made: weakref.WeakKeyDictionary[Images, dict] = weakref.WeakKeyDictionary()
 
 
 def _resized_batches(images: np.ndarray, size: tuple[int, int]):
-    for start in range(0, len(images), _READ_AT_ONCE):
-        yield resize_numpy(images[start : start + _READ_AT_ONCE], size)
+    parts = (
+        images[start : start + _READ_AT_ONCE] for start in range(0, len(images), _READ_AT_ONCE)
+    )
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(lambda part: resize_numpy(part, size), parts)
 
 
 def resize_numpy(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
