@@ -37,6 +37,49 @@ def test_bfloat16_is_rounded_once(name):
     np.testing.assert_allclose(ours, np.asarray(tf.cast(exact, tf.float32)), rtol=2**-7, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", FusedActivation.POINTWISE)
+def test_all_numbers_of_sixteen_bits_are_as_computed(name, dtype):
+    every = tf.bitcast(tf.cast(tf.range(2**16), tf.uint16), dtype)
+    layer = FusedActivation(name, dtype=dtype)
+
+    @tf.function(jit_compile=True)
+    def computed(x):
+        x = tf.cast(x, tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer.activation(x)
+        return tf.cast(y, dtype), tf.cast(3 * tape.gradient(y, x), dtype)
+
+    with tf.GradientTape() as tape:
+        tape.watch(every)
+        y = layer(every)
+    found = y, tape.gradient(y, every, output_gradients=tf.fill(every.shape, tf.cast(3, dtype)))
+    for ours, wanted in zip(found, computed(every), strict=True):
+        assert ours.dtype == every.dtype
+        ours, wanted = (np.asarray(tf.cast(t, tf.float32)) for t in (ours, wanted))
+        np.testing.assert_array_equal(ours, wanted)  # NaN where NaN is computed
+
+
+def test_a_graph_may_be_the_first_to_use_it():
+    def gelu(x):  # no other test's
+        return keras.activations.gelu(x)
+
+    layer, x = FusedActivation(gelu, dtype="bfloat16"), tf.cast(X, tf.bfloat16)
+
+    @tf.function
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return tape.gradient(y, x)
+
+    found = tf.cast(gradient(x), tf.float32)
+    wanted = value_and_gradient(layers.Activation("gelu"), np.asarray(tf.cast(x, tf.float32)))[1]
+    slopes = wanted / np.maximum(np.arange(len(X)), 1)
+    np.testing.assert_allclose(found[1:], slopes[1:], rtol=2**-7, atol=2e-3)
+
+
 @pytest.mark.parametrize("name", ["relu", "softmax", "linear"])
 def test_the_rest_is_keras_own(name):
     x = X[:250].reshape(5, 50)
