@@ -9,6 +9,7 @@ Tracing, compiling and the first step are left out.
 """
 
 import os
+import pathlib
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -67,7 +68,7 @@ def main(_):
     batch_size = options.batch_size or config["train"]["batch_size"]
     turns = {name: build(config, batch_size, changes) for name, changes in CANDIDATES.items()}
     measured = interleaved({name: turn for name, (turn, _) in turns.items()}, options.rounds)
-    result, first = Result.new("sprint_step"), next(iter(CANDIDATES))
+    result, first = Result.new(pathlib.Path(options.output).stem), next(iter(CANDIDATES))
     for name, seconds in measured.items():
         step = quartiles("step_ms", [1e3 * one for one in seconds])
         macs = turns[name][1]

@@ -8,11 +8,11 @@ float32, batches of 128, SGD with Nesterov momentum and weight decay. Its 200 ep
 that one, without crop, flip and normalization, which favours it; it is a time, nothing is trained to the
 end. Compiling counts for the sprint, and not for stock Keras.
 
-Why: the sprint's own seconds are those of another day and machine; a ratio needs both at once.
+Why: the sprint's own seconds are of another day, if not of another machine; a ratio needs both at once.
 
 Source: the recipe is that of kuangliu/pytorch-cifar.
 
-Cost: twenty minutes on two cores with AMX that nothing else uses.
+Cost: twenty minutes on two cores that compute in bfloat16 and that nothing else uses.
 """
 
 import pathlib

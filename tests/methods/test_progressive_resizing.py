@@ -7,6 +7,7 @@ from keras import layers
 
 from tests.train.cases import convnet, images
 from tfeffi import analysis, data, methods, models
+from tfeffi.data import loading
 from tfeffi.errors import BadInput
 from tfeffi.methods.progressive_resizing import with_input_size
 from tfeffi.train import Settings, fit
@@ -101,6 +102,21 @@ def test_resized_images_are_made_once_and_keep_their_labels():
     np.testing.assert_array_equal(small.labels, train.labels)
     means = train.images.mean(axis=(1, 2, 3)), small.images.mean(axis=(1, 2, 3))
     np.testing.assert_allclose(*means, atol=6)
+
+
+def test_many_images_are_resized_in_parts_and_stay_in_order(monkeypatch):
+    many, resize = images(1000), loading.resize_numpy
+    whole = resize(many.images, (5, 5))
+    np.testing.assert_array_equal(data.resized(many, (5, 5)).images, whole)
+
+    def failing(part, size):
+        if len(part) < 256:  # the last one
+            raise MemoryError("no room")
+        return resize(part, size)
+
+    monkeypatch.setattr(loading, "resize_numpy", failing)
+    with pytest.raises(MemoryError, match="no room"):
+        data.resized(many, (4, 4))
 
 
 @pytest.mark.parametrize(

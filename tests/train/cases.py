@@ -18,12 +18,13 @@ def images(n=96, classes=4, size=8, seed=0):
     )  # fmt: skip
 
 
-def convnet(classes=4, size=8, norm=True, dropout=0.0):
-    """Convolution, normalization, ReLU, pooling, logits."""
+def convnet(classes=4, size=8, norm=True, dropout=0.0, activation=None):
+    """Convolution, normalization, ReLU or another activation, logits."""
     inputs = keras.Input((size, size, 1))
     x = keras.layers.Conv2D(6, 3, padding="same", use_bias=not norm, name="conv")(inputs)
     x = keras.layers.BatchNormalization(momentum=0.7, name="norm")(x) if norm else x
-    x = keras.layers.ReLU(name="relu")(x)
+    kind = keras.layers.Activation(activation) if activation else keras.layers.ReLU(name="relu")
+    x = kind(x)
     x = keras.layers.Dropout(dropout, seed=3, name="drop")(x) if dropout else x
     x = keras.layers.Flatten(name="flat")(x)
     return keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x))

@@ -195,7 +195,7 @@ def _resized_batches(images: np.ndarray, size: tuple[int, int]):
     parts = (
         images[start : start + _READ_AT_ONCE] for start in range(0, len(images), _READ_AT_ONCE)
     )
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(lambda part: resize_numpy(part, size), parts)
 
 

@@ -2,7 +2,7 @@
 
 On TensorFlow a GELU is a dozen operations, and each reads and writes the whole activation, in bfloat16
 through a detour over float32. Compiled by XLA, value and gradient are one pass each. A number of 16 bits
-is one of 65,536: on a CPU their values and slopes are computed once and looked up, three times as fast.
+is one of 65,536: where there is no GPU, their values and slopes are computed once and looked up.
 """
 
 from typing import Any
@@ -14,9 +14,9 @@ from keras import ops
 class FusedActivation(keras.layers.Activation):
     """`keras.layers.Activation` whose value and gradient are compiled to one loop on TensorFlow.
 
-    Computed in float32 inside and rounded once to the compute dtype; in 16 bits on a CPU looked up in a
-    table of what would be computed, bit for bit. In a config and a `.keras` file it is a plain
-    Activation, so that both load where tfeffi is not installed. Functions of a single value only;
+    Computed in float32 inside and rounded once to the compute dtype; in 16 bits, where there is no GPU,
+    looked up in a table of what would be computed, bit for bit. In a config and a `.keras` file it is a
+    plain Activation, so that both load where tfeffi is not installed. Functions of a single value only;
     softmax and its like, and other backends, take Keras's own way.
 
     Example:
@@ -55,12 +55,10 @@ def _compiled(activation: Any, dtype: Any):
 
     if (activation, dtype) not in _MADE:
         value, slope = _computed(activation)
-        if dtype.size == 2 and not tf.config.list_physical_devices("GPU"):
+        half = dtype in (tf.bfloat16, tf.float16)
+        if half and not tf.config.list_physical_devices("GPU"):
             value, slope = _looked_up(value, dtype), _looked_up(slope, dtype)
-
-        @tf.function(jit_compile=True)
-        def forward(x):
-            return tf.cast(value(x), dtype)
+        forward = tf.function(value, jit_compile=True)
 
         @tf.function(jit_compile=True)
         def backward(x, upstream):
@@ -75,11 +73,11 @@ def _compiled(activation: Any, dtype: Any):
 
 
 def _computed(activation: Any):
-    """Functions from x to the value and the slope there, float32."""
+    """Functions from x to the value there, of the dtype of x, and to the slope, float32."""
     import tensorflow as tf
 
     def value(x):
-        return activation(tf.cast(x, tf.float32))
+        return tf.cast(activation(tf.cast(x, tf.float32)), x.dtype)
 
     def slope(x):
         x = tf.cast(x, tf.float32)
@@ -101,7 +99,17 @@ def _looked_up(function: Any, dtype: Any):
     with tf.init_scope():  # also where a graph is being traced; no tape records in here
         table = of(tf.bitcast(tf.cast(tf.range(2**16), tf.uint16), dtype)).numpy()
 
-    return lambda x: tf.gather(tf.constant(table), tf.cast(tf.bitcast(x, tf.uint16), tf.int32))
+    @tf.custom_gradient
+    def look_up(x):
+        def gradient(upstream):  # of the slope: the second derivative is computed
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = function(x)
+            return tape.gradient(y, x, upstream)
+
+        return tf.gather(tf.constant(table), tf.cast(tf.bitcast(x, tf.uint16), tf.int32)), gradient
+
+    return look_up
 
 
 _MADE: dict[Any, Any] = {}

@@ -10,6 +10,8 @@ from keras import ops
 
 from tfeffi.errors import BadInput
 
+STEPS_AT_ONCE = 3  # of Newton-Schulz between two looks at the matrix itself
+
 
 @keras.saving.register_keras_serializable("tfeffi")
 class ConvolutionMuon(keras.optimizers.Optimizer):
@@ -87,7 +89,8 @@ def orthogonalized(kernel, steps: int = 3):
 
     The quintic Newton-Schulz iteration X ← p(A)X, p(A) = aI + bA + cA², A = XXᵀ, with the coefficients
     that are steepest at 0: small singular values rise fast, and all end in about [0.5, 1.5], not at 1.
-    As p(A) commutes with A, only the small A is iterated, A ← p(A)Ap(A), and X multiplied once.
+    As p(A) commutes with A, it is A that is iterated, A ← p(A)Ap(A), which is the smaller of the two for
+    most kernels; X is multiplied after three steps, before rounding errors of A have grown.
 
     Args:
         kernel: (…, n).
@@ -100,10 +103,13 @@ def orthogonalized(kernel, steps: int = 3):
     x = ops.reshape(kernel, (-1, kernel.shape[-1]))
     x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)
     wide = x.shape[0] <= x.shape[1]
-    gram = ops.matmul(x, ops.transpose(x)) if wide else ops.matmul(ops.transpose(x), x)
-    product = identity = ops.eye(gram.shape[0], dtype=gram.dtype)
-    for _ in range(steps):
-        factor = a * identity + b * gram + c * ops.matmul(gram, gram)
-        gram = ops.matmul(factor, ops.matmul(gram, factor))
-        product = ops.matmul(factor, product)
-    return ops.reshape(ops.matmul(product, x) if wide else ops.matmul(x, product), kernel.shape)
+    identity = ops.eye(min(x.shape), dtype=x.dtype)
+    for done in range(0, steps, STEPS_AT_ONCE):
+        gram = ops.matmul(x, ops.transpose(x)) if wide else ops.matmul(ops.transpose(x), x)
+        product = identity
+        for _ in range(min(STEPS_AT_ONCE, steps - done)):
+            factor = a * identity + b * gram + c * ops.matmul(gram, gram)
+            gram = ops.matmul(factor, ops.matmul(gram, factor))
+            product = ops.matmul(factor, product)
+        x = ops.matmul(product, x) if wide else ops.matmul(x, product)
+    return ops.reshape(x, kernel.shape)

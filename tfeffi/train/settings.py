@@ -48,7 +48,7 @@ class Settings:
         ghost_batch: BatchNormalization takes its statistics over so many images at a time, which
             divides batch_size; None for the batch of a replica.
         fuse_batch_normalization: run BatchNormalization through TensorFlow's fused kernel.
-        fuse_activations: compile Activation layers (GELU, SiLU, …) to one loop.
+        fuse_activations: compile Activation layers (GELU, SiLU, …) to one loop or look-up.
         pack_small_images: in 16 bits, sum kernel gradients over several small images at once.
         checkpoint_seconds: at most so many seconds of work are lost when a run is killed.
         seed: data order, augmentation and whatever methods draw.

@@ -14,7 +14,7 @@ import numpy as np
 from tfeffi.errors import BadInput
 from tfeffi.methods.method import Method
 
-PATCH_VALUES = 2**20  # 8 MB of them at a time, which caches hold
+PATCH_VALUES = 2**20  # 8 MB of them at a time, or those of one image
 
 
 def whitening_filters(images: np.ndarray, size: int, epsilon: float = 5e-4) -> np.ndarray:
