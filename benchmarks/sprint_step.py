@@ -1,6 +1,7 @@
 """A training step of the sprint without each of the layers that make it fast.
 
-    python benchmarks/sprint_step.py --output=results/sprint_step.json
+    python benchmarks/sprint_step.py --output=results/sprint_step.json         # with AMX
+    python benchmarks/sprint_step.py --output=results/sprint_step_avx512.json  # without
 
 The network and settings of configs/cifar10_sprint.py, random images of CIFAR-10's shape, full size. All
 candidates take turns in one process, a step each, round after round; the speed-up of a candidate is the

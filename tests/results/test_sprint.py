@@ -24,13 +24,13 @@ def test_ninety_four_percent_over_five_seeds():
     assert row["accuracy_mean"] >= 0.94 and row["pflop"] <= 0.29
     full_size = 3 * row["macs"] * 50_000
     assert row["train_macs"] / full_size == pytest.approx(7.6, abs=0.1)  # epochs, as the page says
-    assert (
-        300 < row["train_seconds_mean"] + row["compile_seconds_mean"] < 600
-    )  # five to ten minutes
+    amx = Result.read(RESULTS / "cifar10_sprint_amx.json").rows[0]
+    for seed in (row, amx, rows_of(AGAINST)["the sprint"]):  # five to twelve minutes
+        assert 300 < seed["train_seconds_mean"] + seed["compile_seconds_mean"] < 720
 
 
 def test_six_minutes_with_amx():
-    """The recipe before, which has more multiply-adds."""
+    """An earlier recipe, which has more multiply-adds."""
     result = Result.read(RESULTS / "cifar10_sprint_amx.json")
     row, now = result.rows[0], rows_of(CONFIG)["cifar10_sprint"]
     assert "amx_bf16" in result.hardware["cpu_features"] and result.hardware["cores"] == 2
